@@ -1,0 +1,180 @@
+"""One interface's packets through a memory-mapped ring (TPACKET_V3): no system call and no copy by the kernel a packet.
+
+Sources: Documentation/networking/packet_mmap.rst of the kernel, packet(7), linux/if_packet.h. Standard library only.
+
+The kernel fills the ring block by block. A block is handed over ("retired") when it is full, or when the retire
+timeout finds packets in it: between one and two timeouts after the first of them came.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from emulator.capture.frame import Direction
+from emulator.capture.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW
+
+RETIRE_MS: Final = 20
+"""A packet is readable after at most two of these."""
+
+BLOCK_OCTETS_MIN: Final = 128 * 1024
+"""A packet never spans blocks, and a GSO packet has up to 64 KiB: half of this always has room for one."""
+
+_SOL_PACKET: Final = 263
+_PACKET_RX_RING: Final = 5
+_PACKET_STATISTICS: Final = 6
+_PACKET_VERSION: Final = 10
+_TPACKET_V3: Final = 2
+_SLOT_OCTETS: Final = 2048
+"""tp_frame_size: the kernel checks it, and does not use it in version 3."""
+
+_STATUS_KERNEL: Final = 0
+_STATUS_USER: Final = 1
+_STATUS_VLAN_VALID: Final = 1 << 4
+_STATUS_VLAN_TPID_VALID: Final = 1 << 6
+_PACKET_OUTGOING: Final = 4
+
+_SIOCGIFHWADDR: Final = 0x8927
+_ETH_P_ALL: Final = 3
+_ETH_P_8021Q: Final = 0x8100
+_ARPHRD_ETHER: Final = 1
+_ARPHRD_LOOPBACK: Final = 772
+
+_BLOCK_STATUS: Final = 8
+"""Where tpacket_block_desc has block_status, num_pkts and offset_to_first_pkt."""
+
+_PACKET_HEADER: Final = struct.Struct("=6IH6xIH20xB")
+"""Of tpacket3_hdr: tp_next_offset, tp_sec, tp_nsec, tp_snaplen, tp_len, tp_status, tp_mac, tp_vlan_tci, tp_vlan_tpid;
+of the sockaddr_ll behind it: sll_pkttype."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Arrival(NamedTuple):
+    """A packet as it came: nanoseconds since the epoch, octets, length on the wire, direction."""
+
+    time_ns: int
+    data: bytes
+    length: int
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a ring: `blocks` blocks of `block_octets`, a power of two and at least BLOCK_OCTETS_MIN."""
+
+    block_octets: int
+    blocks: int
+
+
+class Ring:
+    """A packet socket bound to one interface, and its ring. Owns both."""
+
+    def __init__(self, sock: socket.socket, interface: str, shape: Shape) -> None:
+        """Set up the ring on `sock`, which was opened in the interface's namespace with protocol 0, and go live.
+
+        The ring is there before the socket is bound to a protocol: it misses nothing from then on. Setting it up
+        waits for an RCU grace period of the kernel, without the interpreter lock.
+
+        Raises:
+            OSError: there is no such interface, or the kernel has no memory or no rings. `sock` is then still open.
+        """
+        self.interface = interface
+        self.placed = 0
+        """Packets that the kernel has put into the ring, as of the last `count()`."""
+        self.dropped = 0
+        """Packets that found the ring full, as of the last `count()`."""
+        self.taken = 0
+        """Packets that `read` has taken out."""
+        self._sock = sock
+        self._shape = shape
+        self._block = 0
+        answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, struct.pack("@16s24x", interface.encode()))
+        (self._hardware,) = struct.unpack_from("@H", answer, 16)
+        self.mac = answer[18:24].hex(":") if self._hardware == _ARPHRD_ETHER else ""
+        sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+        size = shape.block_octets * shape.blocks
+        _set_option(
+            sock,
+            _PACKET_RX_RING,
+            struct.pack("@7I", shape.block_octets, shape.blocks, _SLOT_OCTETS, size // _SLOT_OCTETS, RETIRE_MS, 0, 0),
+        )
+        self._memory = mmap.mmap(sock.fileno(), size)
+        try:
+            sock.bind((interface, _ETH_P_ALL))
+        except OSError:
+            self._memory.close()
+            raise
+        self.clear_error()
+
+    @property
+    def link_type(self) -> int:
+        """The LINKTYPE of its packets."""
+        return LINKTYPE_ETHERNET if self._hardware in {_ARPHRD_ETHER, _ARPHRD_LOOPBACK} else LINKTYPE_RAW
+
+    def fileno(self) -> int:
+        """The socket, for poll: readable when a block has been retired; POLLERR when the interface went down."""
+        return self._sock.fileno()
+
+    def clear_error(self) -> None:
+        """Forget that the interface is down (ENETDOWN); packets come again when it is up."""
+        self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+    def read(self) -> list[Arrival]:
+        """Take the packets of all retired blocks, once round the ring at most."""
+        arrivals: list[Arrival] = []
+        for _ in range(self._shape.blocks):
+            base = self._block * self._shape.block_octets
+            status, count, first = struct.unpack_from("@3I", self._memory, base + _BLOCK_STATUS)
+            if not status & _STATUS_USER:
+                break
+            self._read_block(base + first, count, arrivals)
+            struct.pack_into("@I", self._memory, base + _BLOCK_STATUS, _STATUS_KERNEL)
+            self._block = (self._block + 1) % self._shape.blocks
+        return arrivals
+
+    def _read_block(self, offset: int, count: int, arrivals: list[Arrival]) -> None:
+        memory = self._memory
+        self.taken += count
+        for _ in range(count):
+            header = _PACKET_HEADER.unpack_from(memory, offset)
+            step, seconds, nanoseconds, captured, length, status, mac, tci, tpid, kind = header
+            start = offset + mac
+            data = memory[start : start + captured]
+            if status & _STATUS_VLAN_VALID and self.link_type == LINKTYPE_ETHERNET:
+                if not status & _STATUS_VLAN_TPID_VALID:
+                    tpid = _ETH_P_8021Q
+                data = data[:12] + struct.pack("!HH", tpid, tci & 0xFFFF) + data[12:]
+                length += 4
+            offset += step
+            if kind == _PACKET_OUTGOING:
+                if self._hardware == _ARPHRD_LOOPBACK:
+                    continue
+                direction: Direction = "out"
+            else:
+                direction = "in"
+            arrivals.append(Arrival(seconds * 1_000_000_000 + nanoseconds, data, length, direction))
+
+    def count(self) -> None:
+        """Add to `placed` and `dropped` what the kernel has counted since the last call (it counts from 0 again)."""
+        total, drops = struct.unpack_from("@2I", self._sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
+        self.placed += total - drops
+        self.dropped += drops
+
+    def close(self) -> None:
+        """Give the ring back. Waits for RCU grace periods (some 20 ms), without the interpreter lock."""
+        self._memory.close()
+        self._sock.close()
+
+
+def _set_option(sock: socket.socket, option: int, value: bytes) -> None:
+    # socket.setsockopt keeps the interpreter lock, and this call takes 10 ms: thirty rings would take 0.3 s.
+    if _libc.setsockopt(sock.fileno(), _SOL_PACKET, option, value, len(value)) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

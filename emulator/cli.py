@@ -1,0 +1,180 @@
+"""The command `wirelab`. This module knows the words; the commands' own modules are imported when they are called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from emulator import __version__
+from emulator.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, WirelabError, render
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP asked this process to end; what it was doing is taken back on the way out."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"wirelab: {message}\n  hint: {self.prog} --help\n")
+
+
+def _lab(parser: argparse.ArgumentParser, *, running: bool = False, many: bool = False, optional: bool = False) -> None:
+    text = "the name of a running lab" if running else "a shipped lab's name, a lab file or its folder"
+    argument = parser.add_argument("lab", metavar="LAB", help=text, nargs="*" if many else "?" if optional else None)
+    argument.completer = _complete_running if running else _complete_any  # type: ignore[attr-defined]
+
+
+def _complete_running(**_: object) -> list[str]:
+    from emulator.run import runs
+
+    return runs.names()
+
+
+def _complete_any(prefix: str, **_: object) -> list[str]:
+    from emulator.run import runs
+
+    names = {*runs.names(), *(folder.name for folder in runs.sources())}
+    return sorted(names)
+
+
+def _complete_node(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    from emulator.run import runs
+
+    return list(runs.facts(runs.directory(parsed_args.lab))["nodes"])
+
+
+def _complete_place(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    from emulator.run import runs
+
+    nodes = runs.facts(runs.directory(parsed_args.lab))["nodes"]
+    return [f"{node}:{interface}" for node, facts in nodes.items() for interface in facts["interfaces"]]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="wirelab",
+        description="Real networks from a lab file, without root, proved by captured packets.",
+        epilog="Exit status: 0 done, 1 a check or command failed, 2 wrong usage or lab file, 3 the machine lacks something.",
+    )
+    top.add_argument("--version", action="version", version=f"wirelab {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(name: str, function: str, text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        made.set_defaults(function=function)
+        return made
+
+    labs = command("labs", "files:labs", "list the shipped labs")
+    labs.add_argument("--json", action="store_true", help="machine-readable")
+
+    up = command("up", "lifecycle:up", "bring a lab up")
+    _lab(up)
+    up.add_argument("--name", help="name of the instance (default: the lab's name)")
+    up.add_argument("--json", action="store_true", help="machine-readable")
+
+    down = command("down", "lifecycle:down", "take labs down")
+    _lab(down, running=True, many=True)
+    down.add_argument("--all", action="store_true", help="every running lab of yours")
+
+    ps = command("ps", "lifecycle:ps", "show running labs; or one lab's nodes, addresses and services")
+    _lab(ps, running=True, optional=True)
+    ps.add_argument("--json", action="store_true", help="machine-readable")
+
+    execute = command("exec", "inside:execute", "run a command on a node; the exit status is the command's")
+    _lab(execute, running=True)
+    execute.add_argument("node", metavar="NODE").completer = _complete_node  # type: ignore[attr-defined]
+    execute.add_argument("argv", metavar="-- COMMAND", nargs=argparse.REMAINDER)
+
+    shell = command("shell", "inside:shell", "open a shell on a node")
+    _lab(shell, running=True)
+    shell.add_argument("node", metavar="NODE").completer = _complete_node  # type: ignore[attr-defined]
+
+    verify = command("verify", "proof:verify", "prove a lab, layer by layer, from captured packets")
+    _lab(verify)
+    verify.add_argument("--break", dest="twin", metavar="TWIN", help="break a fresh instance in this way first")
+    verify.add_argument("--json", action="store_true", help="machine-readable")
+    verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
+    verify.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
+
+    plan = command("plan", "files:plan", "show what `up` would do")
+    _lab(plan)
+    plan.add_argument("--as", dest="form", choices=("text", "json", "sh"), default="text", help="default: text")
+
+    validate = command("validate", "files:validate", "check lab files")
+    validate.add_argument("files", metavar="FILE", nargs="+")
+    validate.add_argument("--json", action="store_true", help="machine-readable")
+
+    command("schema", "files:schema", "print the JSON Schema of lab files")
+
+    capture = command("capture", "proof:capture", "record packets of a running lab until Ctrl-C")
+    _lab(capture, running=True)
+    places = capture.add_argument("places", metavar="NODE[:IFACE]", nargs="*", help="default: everything")
+    places.completer = _complete_place  # type: ignore[attr-defined]
+    capture.add_argument("-w", "--write", metavar="FILE", required=True, help="pcapng file, or - for standard output")
+
+    link = command("link", "lifecycle:link", "pull a cable or put it back")
+    _lab(link, running=True)
+    link.add_argument("place", metavar="NODE:IFACE").completer = _complete_place  # type: ignore[attr-defined]
+    link.add_argument("state", choices=("up", "down"))
+
+    doctor = command("doctor", "machine:doctor", "show what this machine has and lacks")
+    doctor.add_argument("--json", action="store_true", help="machine-readable")
+
+    completion = command("completion", "machine:completion", "print the completion code of a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    return top
+
+
+def _on_signal(number: int, _frame: FrameType | None) -> None:
+    raise Terminated(number)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status and never raises."""
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(top)
+    options = top.parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _on_signal)
+    try:
+        return _call(options)
+    except WirelabError as error:
+        print(render(error), file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("wirelab: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Terminated:
+        return TERMINATED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_FAILED
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"wirelab: {error.strerror or error}{where}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _call(options: argparse.Namespace) -> int:
+    module, _, name = options.function.partition(":")
+    function: Any = getattr(importlib.import_module(f"emulator.commands.{module}"), name)
+    status: int | None = function(options)
+    sys.stdout.flush()
+    return EXIT_OK if status is None else status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

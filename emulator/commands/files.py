@@ -1,0 +1,85 @@
+"""`wirelab labs`, `plan`, `validate` and `schema`: what can be said without building anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from emulator.errors import LabFileError, UsageError, printable
+from emulator.run import runs
+
+
+def labs(options: argparse.Namespace) -> int:
+    """List the shipped labs."""
+    from emulator.lab.load import read_document
+
+    rows = []
+    for folder in runs.sources():
+        value = read_document(folder).value
+        rows.append({"name": folder.name, "title": value.get("title", ""), "file": str(folder / "lab.yml")})
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        print(printable(f"{row['name']:<{width}}  {row['title']}"))
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Show what `up` would do."""
+    from emulator.controller import load_lab
+    from emulator.plan.compile import compile_plan
+    from emulator.plan.script import as_script
+
+    source = options.lab
+    if source in runs.names():
+        source = runs.facts(runs.directory(source))["source"]
+    lab, _ = load_lab(source)
+    made = compile_plan(lab)
+    if options.form == "json":
+        operations = [{**operation.to_json(), "text": operation.describe()} for operation in made.operations]
+        print(json.dumps({"lab": made.lab, "tools": made.tools, "operations": operations}, indent=2))
+    elif options.form == "sh":
+        sys.stdout.write(as_script(made))
+    else:
+        for number, operation in enumerate(made.operations, 1):
+            print(printable(f"{number:>4}  {operation.describe()}"))
+    return 0
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Check lab files; all problems of all files."""
+    from emulator.lab.resolve import resolve_file
+
+    problems = []
+    for text in options.files:
+        path = Path(text)
+        if not path.exists():
+            path = runs.find_source(text)
+        try:
+            lab = resolve_file(path)
+            for twin in lab.twins:
+                resolve_file(path, twin=twin)
+        except LabFileError as error:
+            problems += error.problems
+        else:
+            if not options.json:
+                print(f"{text}: {len(lab.nodes)} nodes, {len(lab.links)} links, {len(lab.checks)} checks, no problem")
+    if options.json:
+        fields = ("file", "line", "column", "message", "hint")
+        print(json.dumps({"problems": [{field: getattr(p, field) for field in fields} for p in problems]}))
+        return UsageError.exit_status if problems else 0
+    if problems:
+        raise LabFileError(problems)
+    return 0
+
+
+def schema(_: argparse.Namespace) -> int:
+    """Print the JSON Schema."""
+    from emulator.lab.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0

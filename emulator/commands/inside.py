@@ -1,0 +1,91 @@
+"""`wirelab exec` and `wirelab shell`: a command in a node, with this terminal. Standard library only, to start at once."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from difflib import get_close_matches
+from typing import Any
+
+from emulator.errors import CommandFailed, MachineError, UsageError
+from emulator.run import runs, spawn, tools
+from emulator.run.control import Control, enter_lab
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run a command on a node."""
+    argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if not argv:
+        raise UsageError("which command?", hint="wirelab exec LAB NODE -- COMMAND…")
+    return run_in_node(options.lab, options.node, argv, {})
+
+
+def shell(options: argparse.Namespace) -> int:
+    """Open a shell on a node."""
+    argv = ["bash", "--norc", "-i"] if tools.find("bash") else ["sh", "-i"]
+    return run_in_node(options.lab, options.node, argv, {"PS1": f"{options.node}:\\w# "})
+
+
+def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> int:
+    """Run `argv` on `node` of the running lab `lab` with this process's standard streams.
+
+    This process enters the lab for good. Returns the command's exit status, 128 + n when signal n ended it.
+    """
+    folder = runs.directory(lab)
+    facts = _node_facts(runs.facts(folder), lab, node)
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = "/"
+    terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
+    try:
+        with Control(folder) as control:
+            spaces = control.node_spaces([node])[node]
+            enter_lab(control.own_spaces())
+        sys.stdout.flush()
+        pid = spawn.start(
+            spaces,
+            argv,
+            spawn.environment(node, {**terminal, **facts.get("env", {}), **env}),
+            stdin=0,
+            stdout=1,
+            stderr=2,
+            new_session=False,
+            die_with_parent=True,
+            cwd=here,
+        )
+    except OSError as error:
+        if error.errno == 2:
+            hint = tools.package_hint([argv[0]]) if argv[0] in tools.PACKAGES else None
+            raise MachineError(f"there is no program {argv[0]}", hint=hint) from None
+        raise CommandFailed(f"cannot run {argv[0]} on {node}: {error.strerror}") from None
+    return _wait(pid)
+
+
+def _node_facts(facts: dict[str, Any], lab: str, node: str) -> dict[str, Any]:
+    nodes: dict[str, Any] = facts["nodes"]
+    if node not in nodes:
+        close = get_close_matches(node, nodes, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"its nodes: {', '.join(nodes)}"
+        raise UsageError(f"the lab {lab} has no node {node}", hint=hint)
+    found: dict[str, Any] = nodes[node]
+    return found
+
+
+def _wait(pid: int) -> int:
+    """Wait for the command; what the terminal sends goes to it by itself, what is sent to us is passed on."""
+
+    def pass_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

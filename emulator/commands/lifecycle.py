@@ -1,0 +1,173 @@
+"""`wirelab up`, `down`, `ps` and `link`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+from emulator.errors import UsageError, printable
+from emulator.run import runs
+from emulator.run.control import Control, LabGone
+
+
+def up(options: argparse.Namespace) -> int:
+    """Bring a lab up and leave it running."""
+    from emulator import controller
+    from emulator.commands.progress import progress
+
+    began = time.monotonic()
+    with progress() as bus:
+        lab = controller.up(options.lab, name=options.name, bus=bus)
+        lab.detach()
+    seconds = time.monotonic() - began
+    if options.json:
+        facts = runs.facts(lab.directory)
+        facts.pop("text")
+        print(json.dumps({"name": lab.name, **facts}))
+        return 0
+    services = len(lab.services())
+    print(f"{lab.name} is up: {len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {services} services, {seconds:.2f} s")
+    return 0
+
+
+def down(options: argparse.Namespace) -> int:
+    """Take labs down."""
+    if options.all == bool(options.lab):
+        raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
+    wanted = runs.names() if options.all else options.lab
+    folders = [runs.directory(name) for name in wanted]
+    for folder in folders:
+        runs.stop(folder)
+        print(f"{folder.name} is down")
+    runs.tidy()
+    return 0
+
+
+def ps(options: argparse.Namespace) -> int:
+    """Show running labs, or one."""
+    runs.tidy()
+    if options.lab is not None:
+        return _ps_one(options.lab, as_json=options.json)
+    rows = [row for row in (_summary(name) for name in runs.names()) if row]
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    if not rows:
+        print("no lab is running", file=sys.stderr)
+        return 0
+    table = [["NAME", "LAB", "NODES", "SERVICES", "UP"]]
+    for row in rows:
+        bad = [f"{service['service']} on {service['node']} {ending(service)}" for service in row["failed"]]
+        state = f"{row['services']} running" + (f"; {'; '.join(bad)}" if bad else "")
+        table.append([row["name"], row["lab"], str(row["nodes"]), state, _age(row["started"])])
+    _print_table(table)
+    return 0
+
+
+def _summary(name: str) -> dict[str, Any] | None:
+    try:
+        folder = runs.directory(name)
+        facts = runs.facts(folder)
+        with Control(folder) as control:
+            services = control.services()
+    except (UsageError, LabGone):
+        return None
+    return {
+        "name": name,
+        "lab": facts["lab"],
+        "source": facts["source"],
+        "started": facts["started"],
+        "nodes": len(facts["nodes"]),
+        "services": sum(service["running"] for service in services),
+        "failed": [service for service in services if not service["running"]],
+    }
+
+
+def _ps_one(name: str, *, as_json: bool) -> int:
+    folder = runs.directory(name)
+    facts = runs.facts(folder)
+    with Control(folder) as control:
+        services = control.services()
+    live = _leased_addresses(folder, facts)
+    nodes = []
+    for node, known in facts["nodes"].items():
+        own = [service for service in services if service["node"] == node]
+        for interface, details in known["interfaces"].items():
+            details["addresses"] = live.get((node, interface), details["addresses"])
+        nodes.append({"name": node, **known, "services": own})
+    if as_json:
+        print(json.dumps({"name": name, "lab": facts["lab"], "started": facts["started"], "nodes": nodes}))
+        return 0
+    table = [["NODE", "KIND", "INTERFACE", "ADDRESS", "SERVICES"]]
+    for entry in nodes:
+        states = [service["service"] if service["running"] else f"{service['service']} {ending(service)}"
+                  for service in entry["services"]]  # fmt: skip
+        first = True
+        for interface, details in entry["interfaces"].items() if entry["kind"] != "switch" else [("", {})]:
+            addresses = ", ".join(details.get("addresses", ())) or ("-" if interface else "")
+            name_cells = [entry["name"], entry["kind"]] if first else ["", ""]
+            table.append([*name_cells, interface, addresses, ", ".join(states) if first else ""])
+            first = False
+    _print_table(table)
+    return 0
+
+
+def _leased_addresses(folder: Any, facts: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """Addresses of interfaces that are configured by DHCP, asked from the nodes themselves."""
+    from emulator.run.session import Job, Session
+
+    clients = [
+        (node, name)
+        for node, known in facts["nodes"].items()
+        for name, details in known["interfaces"].items()
+        if details["dhcp"]
+    ]
+    if not clients:
+        return {}
+    with Session(folder) as session:
+        jobs = [Job(node, ("ip", "-json", "-4", "address", "show", "dev", name), timeout_s=5) for node, name in clients]
+        results = session.run(jobs)
+    return {
+        client: [
+            f"{address['local']}/{address['prefixlen']}"
+            for link in json.loads(result.stdout or "[]")
+            for address in link.get("addr_info", ())
+        ]
+        for client, result in zip(clients, results, strict=True)
+    }
+
+
+def link(options: argparse.Namespace) -> int:
+    """Pull a cable or put it back."""
+    from emulator import controller
+
+    lab = controller.attach(options.lab)
+    try:
+        lab.set_cable(options.place, plugged=options.state == "up")
+    finally:
+        lab.close()
+    print(f"{options.place}: the cable is {'plugged in' if options.state == 'up' else 'pulled'}")
+    return 0
+
+
+def ending(service: dict[str, Any]) -> str:
+    """How a service ended, in words."""
+    status = service["status"]
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+def _age(started: float) -> str:
+    seconds = max(0, int(time.time() - started))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print(printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())

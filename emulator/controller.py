@@ -1,0 +1,251 @@
+"""The one place where the stages meet: up, down, verify."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import CommandFailed, LabFileError, MachineError, UsageError
+from emulator.events import Bus, Event
+from emulator.lab.resolve import resolve
+from emulator.lab.resolved import ResolvedLab
+from emulator.plan.compile import compile_plan
+from emulator.plan.ops import Plan
+from emulator.run import runs, tools
+from emulator.run.control import Control
+from emulator.run.session import Result, Session
+
+
+class Node:
+    """A node of a running lab."""
+
+    def __init__(self, lab: RunningLab, name: str) -> None:
+        self._lab = lab
+        self.name = name
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        check: bool = False,
+        stdin: str = "",
+        timeout_s: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> Result:
+        """Run a command on this node and wait for its end.
+
+        Raises:
+            CommandFailed: `check` is true and the command's status is not 0.
+        """
+        result = self._lab.session.run_one(self.name, argv, stdin=stdin, timeout_s=timeout_s, env=env)
+        if check and result.status != 0:
+            said = (result.stderr or result.stdout).strip()[-400:]
+            how = "took too long" if result.status is None else f"ended with status {result.status}"
+            raise CommandFailed(f"{argv[0]} on {self.name} {how}", hint=said or None)
+        return result
+
+
+class RunningLab:
+    """A lab that runs. As a context manager it is taken down at the end."""
+
+    def __init__(self, lab: ResolvedLab, directory: Path, start: runs.Start | None = None) -> None:
+        self.lab = lab
+        self.directory = directory
+        self._start = start
+        self._session: Session | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the instance."""
+        return self.directory.name
+
+    @property
+    def session(self) -> Session:
+        """The way to run commands in the lab's nodes."""
+        if self._session is None:
+            self._session = Session(self.directory)
+        return self._session
+
+    def __getitem__(self, node: str) -> Node:
+        """The node called `node`; KeyError when the lab has none."""
+        if node not in self.lab.nodes:
+            raise KeyError(node)
+        return Node(self, node)
+
+    def __enter__(self) -> RunningLab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.down()
+
+    def services(self) -> list[dict[str, Any]]:
+        """The lab's services, and how those that ended ended."""
+        with Control(self.directory) as link:
+            return link.services()
+
+    def set_cable(self, place: str, *, plugged: bool) -> None:
+        """Pull the cable at `node:interface`, or put it back."""
+        from emulator.run.cables import set_cable
+
+        set_cable(self.lab, self.session, place, plugged=plugged)
+
+    def close(self) -> None:
+        """Stop talking to the lab; it goes on."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def detach(self) -> None:
+        """Let the lab outlive this process."""
+        self.close()
+        if self._start is not None:
+            self._start.detach()
+
+    def down(self) -> None:
+        """Take the lab down, and wait until nothing of it is left."""
+        self.close()
+        runs.stop(self.directory)
+        if self._start is not None:
+            self._start.reap()
+
+
+def load_lab(source: str | Path, *, twin: str | None = None) -> tuple[ResolvedLab, Any]:
+    """The resolved lab for a shipped lab's name, a file or a folder, and the document's plain values."""
+    from emulator.lab.load import build, read_document
+
+    document = read_document(runs.find_source(str(source)))
+    return resolve(build(document, twin=twin)), document
+
+
+def _lacking(plan: Plan) -> None:
+    lacking = tools.missing(plan.tools)
+    if lacking:
+        packages = ", ".join(f"{program} (package {tools.PACKAGES.get(program, program)})" for program in lacking)
+        raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
+
+
+def up(
+    source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None
+) -> RunningLab:
+    """Bring a lab up; returns when every service answers.
+
+    Args:
+        source: a shipped lab's name, a lab file or its folder.
+        name: the name of the instance; default: the lab's own.
+        twin: build it broken by the patch of this twin.
+
+    Raises:
+        LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
+    """
+    path = runs.find_source(str(source))
+    lab, document = load_lab(path, twin=twin)
+    plan = compile_plan(lab)
+    _lacking(plan)
+    started = time.time()
+    start = runs.Start(name or lab.name)
+    builder = None
+    try:
+        builder = _start_builder(start.folder)
+        start.wait_ready()
+        _build(builder, plan, bus or Bus())
+        runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started))
+        start.commit()
+    except BaseException:
+        if builder is not None:
+            builder.kill()
+            builder.wait()
+        start.close()
+        raise
+    finally:
+        if builder is not None:
+            for stream in (builder.stdin, builder.stdout):
+                if stream:
+                    stream.close()
+    return RunningLab(lab, start.folder, start)
+
+
+def attach(name: str) -> RunningLab:
+    """The running lab called `name`."""
+    directory = runs.directory(name)
+    facts = runs.facts(directory)
+    lab, _ = _from_facts(facts)
+    return RunningLab(lab, directory)
+
+
+def _from_facts(facts: Mapping[str, Any]) -> tuple[ResolvedLab, Any]:
+    from emulator.lab.document import parse
+    from emulator.lab.load import build
+
+    document = parse(facts["text"].encode(), facts["source"])
+    return resolve(build(document, twin=facts["twin"])), document
+
+
+def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float) -> dict[str, Any]:
+    return {
+        "lab": lab.name,
+        "title": lab.title,
+        "source": file,
+        "text": path.read_text(encoding="utf-8-sig"),
+        "twin": twin,
+        "started": started,
+        "seconds": round(time.time() - started, 3),
+        "nodes": {
+            node.name: {
+                "kind": node.kind,
+                "about": node.about,
+                "interfaces": {
+                    interface.name: {
+                        "mac": interface.mac,
+                        "addresses": [str(address) for address in interface.addresses],
+                        "dhcp": interface.dhcp,
+                        "peer": ":".join(interface.peer),
+                    }
+                    for interface in node.interfaces
+                },
+            }
+            for node in lab.nodes.values()
+        },
+    }
+
+
+def _start_builder(directory: Path) -> subprocess.Popen[bytes]:
+    """Start the builder early: it imports its packages while the first process makes the namespaces."""
+    root = str(Path(__file__).resolve().parents[1])
+    code = f"import sys; sys.path.insert(0, {root!r}); from emulator.run.builder import main; sys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
+    if builder.stdin is None or builder.stdout is None:
+        raise AssertionError("the builder has pipes")
+    request = {"lab": plan.lab, "operations": [operation.to_json() for operation in plan.operations]}
+    try:
+        builder.stdin.write(json.dumps(request).encode())
+        builder.stdin.close()
+    except OSError:
+        pass  # it has ended; what it said tells why
+    answer: dict[str, Any] = {}
+    for line in builder.stdout:
+        answer = json.loads(line)
+        if "done" in answer:
+            bus.emit(Event("up", answer["text"], answer["done"], answer["total"]))
+    builder.wait()
+    if answer.get("ok"):
+        return
+    kind = MachineError if answer.get("machine") else CommandFailed
+    raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
+
+
+__all__ = ["LabFileError", "Node", "RunningLab", "UsageError", "attach", "load_lab", "up"]

@@ -1,0 +1,92 @@
+"""Every error that a user can meet. Imports nothing of the project.
+
+    WirelabError                 exit status 1
+    ├── CommandFailed            1  a program in a node, or a stage of ours, did not do its work
+    ├── UsageError               2  wrong arguments, or a lab that is (not) running
+    ├── LabFileError             2  a wrong lab file: all its problems at once
+    └── MachineError             3  the machine lacks something: a tool, a right, a kernel feature
+
+Errors are raised low with facts and worded once, by `render`, at the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_MACHINE = 3
+
+
+class WirelabError(Exception):
+    """A failure with a message for a person, and what to do about it.
+
+    Args:
+        message: what is wrong, in one sentence, without a final full stop.
+        hint: what to type or change next.
+    """
+
+    exit_status = EXIT_FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class CommandFailed(WirelabError):
+    """A program or a step of a build failed."""
+
+
+class UsageError(WirelabError):
+    """The command line, or the moment, is wrong."""
+
+    exit_status = EXIT_USAGE
+
+
+class MachineError(WirelabError):
+    """This machine cannot do what was asked: a tool, a right or a kernel feature is missing."""
+
+    exit_status = EXIT_MACHINE
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong in a lab file, and where: line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class LabFileError(WirelabError):
+    """A lab file is wrong; `problems` holds every place."""
+
+    exit_status = EXIT_USAGE
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def printable(text: str) -> str:
+    """`text` with control characters shown as escapes, so that no name or payload can drive a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def render(error: WirelabError) -> str:
+    """The text that a user sees for `error`."""
+    if isinstance(error, LabFileError):
+        count = len(error.problems)
+        tail = f"{count} problem{'s' if count > 1 else ''}; nothing was built"
+        return printable(f"{error.message}\n{tail}")
+    hint = f"\n  hint: {error.hint}" if error.hint else ""
+    return printable(f"wirelab: {error.message}{hint}")

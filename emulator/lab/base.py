@@ -1,0 +1,58 @@
+"""Building blocks of the lab file's model: frozen models, and text that refers to something else in the file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _hyphens(name: str) -> str:
+    return name.rstrip("_").replace("_", "-")
+
+
+class Model(BaseModel):
+    """A frozen part of a lab file: unknown keys are errors, keys of several words are written with hyphens."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=_hyphens, populate_by_name=False, arbitrary_types_allowed=True
+    )
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Marks text that names a thing of the lab file: a node, an endpoint, a scene, a filter, …"""
+
+    to: str
+
+
+def _seconds(value: Any) -> Any:
+    """`90`, `"90s"`, `"5m"`, `"1h"`, `"7d"` → seconds."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]+)(s|m|h|d)?", value)
+        if not match:
+            raise ValueError("expected a duration such as 30s, 5m, 1h or 7d")
+        return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+    return value
+
+
+def as_list(value: Any) -> Any:
+    """One value is the short form of a list of one."""
+    return value if isinstance(value, (list, tuple)) or value is None else [value]
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str), Field(ge=1, le=365 * 86400)]
+NodeName = Annotated[str, Ref("node")]
+EndpointName = Annotated[str, Ref("endpoint")]
+PlaceName = Annotated[str, Ref("place")]
+SceneName = Annotated[str, Ref("scene")]
+ServiceName = Annotated[str, Ref("service")]
+FilterText = Annotated[str, Ref("filter")]
+Template = Annotated[str, Ref("template")]
+AddressText = Annotated[str, Ref("address")]
+
+Places = Annotated[tuple[PlaceName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+NodeNames = Annotated[tuple[NodeName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+Templates = Annotated[tuple[Template, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]

@@ -1,0 +1,277 @@
+"""The lab file's model: every key, its type, default and meaning. The JSON Schema is made from it.
+
+Short forms (`[pc1, sw]` for a link, `dhcp` for an interface) expand here, before anything else looks at them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from ipaddress import ip_interface, ip_network
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from emulator.lab.base import (
+    AddressText,
+    EndpointName,
+    Model,
+    NodeName,
+    NodeNames,
+    Seconds,
+    ServiceName,
+    Template,
+    Templates,
+    as_list,
+)
+from emulator.lab.checks import AnyCheck
+from emulator.lab.services import Services
+
+Kind = Literal["host", "router", "switch"]
+
+
+def _cidr(value: str) -> str:
+    if "/" not in value:
+        raise ValueError("expected an address with its prefix length, such as 192.168.1.1/24")
+    ip_interface(value)
+    return value
+
+
+def _prefix(value: str) -> str:
+    if value != "default":
+        ip_network(value)
+    return value
+
+
+def _interface(value: Any) -> Any:
+    """`dhcp`, `none`, `192.168.1.1/24` or a list of addresses → the long form."""
+    if isinstance(value, str):
+        return {"dhcp": True} if value == "dhcp" else {"address": [] if value == "none" else [value]}
+    if isinstance(value, list):
+        return {"address": value}
+    return value
+
+
+def _link(value: Any) -> Any:
+    return {"endpoints": value} if isinstance(value, list) else value
+
+
+def _command(value: Any) -> Any:
+    """A command as one line is split as a POSIX shell splits words; nothing is expanded and no shell runs it."""
+    if isinstance(value, str):
+        words = shlex.split(value)
+        if not words:
+            raise ValueError("an empty command")
+        return words
+    return value
+
+
+def _publish(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+def _masquerade(value: Any) -> Any:
+    return [{"out": item} if isinstance(item, str) else item for item in as_list(value) or []]
+
+
+def _nameservers(value: Any) -> Any:
+    return {"ns": value} if isinstance(value, str) else value
+
+
+def _record(value: Any) -> Any:
+    return {"address": value} if isinstance(value, (str, list)) else value
+
+
+Cidr = Annotated[str, AfterValidator(_cidr)]
+Command = Annotated[
+    tuple[Template, ...], BeforeValidator(_command, json_schema_input_type=str | list[str]), Field(min_length=1)
+]
+
+
+class InterfaceSpec(Model):
+    """An interface of a node. Short forms: `dhcp`, `none`, an address, a list of addresses."""
+
+    address: Annotated[tuple[Cidr, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])] | None = Field(
+        None, description="Addresses with prefix length; left out: Wirelab chooses one; `[]`: none.",
+        examples=["192.168.1.1/24"],
+    )  # fmt: skip
+    dhcp: bool = Field(False, description="Ask for everything by DHCP (udhcpc).")
+    mac: Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")] | None = Field(
+        None, description="A unicast MAC; left out: made from the node's and the interface's place in the file."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> InterfaceSpec:
+        if self.dhcp and self.address:
+            raise ValueError("either `dhcp` or addresses, not both")
+        return self
+
+
+class RouteSpec(Model):
+    """A static route that is given instead of computed."""
+
+    to: Annotated[str, AfterValidator(_prefix)] = Field(description="A prefix, or `default`.", examples=["192.0.2.0/24"])
+    via: AddressText = Field(description="The next hop: an address or a node.")
+
+
+class MasqueradeSpec(Model):
+    """Source NAT with port translation for what leaves by one interface."""
+
+    out: str = Field(description="The outside interface.")
+    protocols: tuple[Literal["tcp", "udp", "icmp"], ...] = Field((), description="Only these; default: everything.")
+
+
+class PublishSpec(Model):
+    """Destination NAT: a port of the outside address leads to a server inside."""
+
+    on: str | None = Field(None, description="The outside interface; default: the first masqueraded one.")
+    protocol: Literal["tcp", "udp"] = "tcp"
+    port: int = Field(ge=1, le=65535, description="The port that the outside sees.")
+    to: NodeName = Field(description="The inside node.")
+    to_port: int | None = Field(None, ge=1, le=65535, description="Its port; default: the same.")
+
+
+class NatSpec(Model):
+    """Network address translation (RFC 3022)."""
+
+    masquerade: Annotated[
+        tuple[MasqueradeSpec, ...],
+        BeforeValidator(_masquerade, json_schema_input_type=str | list[str | MasqueradeSpec]),
+    ] = Field((), description="Outside interfaces.", examples=["wan"])
+    publish: Annotated[
+        tuple[PublishSpec, ...], BeforeValidator(_publish, json_schema_input_type=PublishSpec | list[PublishSpec])
+    ] = Field((), description="Published ports.")
+
+
+class FirewallSpec(Model):
+    """What a router lets through; connection tracking decides what is an answer."""
+
+    untrusted: Annotated[tuple[str, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])] = Field(
+        (), description="Interfaces from which nothing new comes in, except to published ports.", examples=["wan"]
+    )
+    drop_private: bool = Field(
+        False, description="Drop and count every packet with a private source or destination (RFC 1918)."
+    )
+
+
+class NodeSpec(Model):
+    """A node: a host, a router or a switch."""
+
+    kind: Kind = "host"
+    group: str | None = Field(None, description="The group of `groups` whose settings the node takes.")
+    about: str | None = Field(None, description="What the node stands for.")
+    interfaces: dict[
+        str, Annotated[InterfaceSpec, BeforeValidator(_interface, json_schema_input_type=str | list[str] | InterfaceSpec)]
+    ] = Field(default_factory=dict, description="Interfaces by name; links make those that are not named here.")
+    gateway: AddressText | None = Field(None, description="Default next hop, instead of the computed one.")
+    dns: Templates = Field((), description="Nodes or addresses for /etc/resolv.conf.")
+    routes: tuple[RouteSpec, ...] = Field((), description="Routes beside the computed ones.")
+    sysctls: dict[Annotated[str, Field(pattern=r"^net(\.[A-Za-z0-9_-]+)+$")], str | int] = Field(
+        default_factory=dict, description="Kernel settings of the node's network namespace.",
+        examples=[{"net.ipv4.ip_default_ttl": 128}],
+    )  # fmt: skip
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+        default_factory=dict, description="Environment of the node's processes."
+    )
+    exec: tuple[Command, ...] = Field((), description="Commands run once the node's services answer.")
+    nat: NatSpec | None = Field(None, description="Address translation; routers only.")
+    firewall: FirewallSpec | None = Field(None, description="Packet filter; routers only.")
+    services: Services = Field(default_factory=Services, description="Daemons.")
+
+
+class LinkSpec(Model):
+    """A cable between two interfaces. Short form: the list of its two ends."""
+
+    endpoints: tuple[str, str] = Field(description="`node` or `node:interface`, twice.", examples=[["pc1", "sw"]])
+    mtu: int | None = Field(None, ge=68, le=65535, description="Octets; default: `defaults.mtu`.")
+    offload: bool | None = Field(
+        None, description="Leave checksum and segmentation offload on: faster, and captures show frames above the MTU."
+    )
+
+
+class RecordSpec(Model):
+    """A name of a zone. Short form: an address, a node or a list of them."""
+
+    address: Annotated[
+        tuple[AddressText, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
+    ] = Field((), description="A and AAAA records: addresses, nodes or node:interface.")
+    cname: str | None = Field(None, description="An alias of this name.")
+    ttl: int | None = Field(None, ge=0, le=2**31 - 1, description="Seconds; default: the zone's.")
+
+
+class ZoneSpec(Model):
+    """A DNS zone, served by NSD on the nodes that it names; its parent delegates to it, with glue (RFC 1034, 4.2)."""
+
+    nameservers: Annotated[
+        dict[str, NodeName], BeforeValidator(_nameservers, json_schema_input_type=str | dict[str, str])
+    ] = Field(min_length=1, description="Name → node; relative names are in the zone. Short form: a node, named `ns`.")
+    records: dict[
+        str, Annotated[RecordSpec, BeforeValidator(_record, json_schema_input_type=str | list[str] | RecordSpec)]
+    ] = Field(default_factory=dict, description="Name → address; `@` is the zone itself.")
+    ttl: int = Field(300, ge=0, le=2**31 - 1, description="Seconds.")
+    glue: dict[str, AddressText] = Field(
+        default_factory=dict, description="What the parent says instead of a name server's true address."
+    )
+
+
+class StepSpec(Model):
+    """One thing done in a running lab; exactly one of run, unplug, plug, kill, reload."""
+
+    on: NodeNames = Field((), description="Nodes where the command runs, all at once.")
+    run: Command | None = Field(None, description="A command; `{web.ip}` and the like are filled in.")
+    unplug: EndpointName | None = Field(None, description="Pull the cable at node:interface.")
+    plug: EndpointName | None = Field(None, description="Put it back.")
+    kill: ServiceName | None = Field(None, description="Kill a service, node:service.")
+    reload: ServiceName | None = Field(None, description="Send SIGHUP to a service, node:service.")
+    id: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="Checks find the output by it.")
+    timeout: Seconds = Field(10, description="After that the command is killed.")
+
+    @model_validator(mode="after")
+    def _one_action(self) -> StepSpec:
+        given = [name for name in ("run", "unplug", "plug", "kill", "reload") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError("a step does exactly one of run, unplug, plug, kill, reload")
+        if (self.run is None) != (not self.on):
+            raise ValueError("`run` needs `on`, the nodes where it runs; the other actions name their node themselves")
+        return self
+
+
+class SceneSpec(Model):
+    """What happens while the lab is watched: steps, one after the other."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")
+    about: str | None = None
+    steps: tuple[StepSpec, ...] = Field(min_length=1)
+
+
+class BreakSpec(Model):
+    """A named way of breaking the lab, and the checks that it must turn to FAIL: the twin of those checks."""
+
+    about: str | None = None
+    patch: dict[str, Any] = Field(default_factory=dict, description="Changes to this file (JSON Merge Patch, RFC 7396).")
+    steps: tuple[StepSpec, ...] = Field((), description="What is done to the running lab before it is verified.")
+    fails: tuple[str, ...] = Field(min_length=1, description="The checks that fail; all others pass.")
+
+
+class DefaultsSpec(Model):
+    """Settings of everything that does not say otherwise."""
+
+    mtu: int = Field(1500, ge=68, le=65535, description="Octets, of all links.")
+    offload: bool = Field(False, description="Checksum and segmentation offload of all links.")
+
+
+class LabSpec(Model):
+    """A lab file."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="The lab's name.")
+    title: str = Field("", description="One line for the list of labs.")
+    defaults: DefaultsSpec = Field(default_factory=DefaultsSpec)
+    kinds: dict[Kind, dict[str, Any]] = Field(default_factory=dict, description="Node settings for all nodes of a kind.")
+    groups: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Node settings for nodes that name it.")
+    nodes: dict[str, NodeSpec] = Field(min_length=1)
+    links: tuple[
+        Annotated[LinkSpec, BeforeValidator(_link, json_schema_input_type=list[str] | LinkSpec)], ...
+    ] = Field((), description="Cables.")
+    zones: dict[str, ZoneSpec] = Field(default_factory=dict, description="DNS zones by name, with the final dot.")
+    scenes: tuple[SceneSpec, ...] = Field((), description="What `verify` does, in order.")
+    checks: tuple[AnyCheck, ...] = Field((), description="What `verify` proves.")
+    break_: dict[str, BreakSpec] = Field(default_factory=dict, alias="break", description="Twins of the checks.")

@@ -1,0 +1,83 @@
+"""The services that a node can run, as the lab file describes them. Each is a real daemon."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from emulator.lab.base import AddressText, Model, NodeName, Seconds, Templates
+
+
+def _range(value: Any) -> Any:
+    """`192.168.1.100-192.168.1.199` → both ends."""
+    if isinstance(value, str) and value.count("-") == 1:
+        return [part.strip() for part in value.split("-")]
+    return value
+
+
+AddressRange = Annotated[
+    tuple[IPv4Address, IPv4Address], BeforeValidator(_range, json_schema_input_type=str | list[str])
+]
+
+
+class DhcpPool(Model):
+    """Addresses that dnsmasq gives out on one interface (RFC 2131, options of RFC 2132)."""
+
+    interface: str = Field(description="The interface of this node whose network is served.")
+    range: AddressRange = Field(description="First and last address given out.", examples=["192.168.1.100-192.168.1.199"])
+    lease_time: Seconds = Field(3600, description="How long a lease lasts.", examples=["1h"])
+    gateway: AddressText | None = Field(None, description="The router option; default: this node's own address there.")
+    dns: AddressText | None = Field(None, description="The DNS option; default: this node's own address there.")
+    domain: str | None = Field(None, description="The domain-name option.", examples=["home.arpa"])
+    reservations: dict[NodeName, IPv4Address] = Field(
+        default_factory=dict, description="Nodes that always get the same address.", examples=[{"server": "192.168.1.10"}]
+    )
+
+
+class DnsForwarder(Model):
+    """dnsmasq as a caching DNS forwarder."""
+
+    forward: Templates = Field((), description="Nodes or addresses that questions are sent to, in order.")
+    names: dict[str, AddressText] = Field(default_factory=dict, description="Names that it answers by itself.")
+    cache_size: int = Field(1000, ge=0, le=10_000, description="Names kept; 0 turns the cache off.")
+
+
+class Dnsmasq(Model):
+    """dnsmasq: DHCP server and DNS forwarder of a home router."""
+
+    dhcp: tuple[DhcpPool, ...] = Field((), description="One pool an interface.")
+    dns: DnsForwarder | None = Field(None, description="DNS forwarding; without it no DNS is served.")
+
+
+class Unbound(Model):
+    """unbound: a recursive resolver (RFC 1034, section 5.3.3) that starts at the lab's own root."""
+
+    root_hints: Literal["lab", "none"] = Field(
+        "lab", description="`lab`: the name servers of the lab's zone `.`; `none`: it knows no root."
+    )
+
+
+class Nsd(Model):
+    """NSD: an authoritative name server for the lab's `zones` that name this node."""
+
+
+class Http(Model):
+    """An HTTP/1.1 server (busybox httpd) with fixed pages."""
+
+    port: int = Field(80, ge=1, le=65535, description="TCP port.")
+    pages: dict[Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")], str] = Field(
+        default_factory=lambda: {"/": "It works.\n"},
+        description="Path → text of the page; `/` is index.html.",
+        examples=[{"/": "hello\n"}],
+    )
+
+
+class Services(Model):
+    """What a node runs. `{}` after a service's name takes all its defaults."""
+
+    dnsmasq: Dnsmasq | None = Field(None, description="DHCP server and DNS forwarder.")
+    unbound: Unbound | None = Field(None, description="Recursive resolver.")
+    nsd: Nsd | None = Field(None, description="Authoritative name server.")
+    http: Http | None = Field(None, description="HTTP server.")

@@ -1,0 +1,64 @@
+"""Names and hardware addresses. Pure: no state, no randomness, the same answer every time."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+
+INTERFACE_NAME_MAX = 15
+"""IFNAMSIZ - 1: the kernel's limit for the name of an interface (linux/if.h)."""
+
+NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+"""A node's name is its host name: one DNS label (RFC 1123, section 2.1)."""
+
+INTERFACE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,14}")
+"""What is accepted as an interface name: printable, no slash, colon or space, does not look like an option."""
+
+LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+"""A lab's name is also the name of its run directory."""
+
+_MAC_PREFIX = (0x02, 0x57, 0x4C)
+
+
+def port_name(peer: str, taken: Collection[str]) -> str:
+    """The name of a switch port whose cable goes to `peer`: the peer's name, shortened and numbered when needed.
+
+    Returns a name of at most 15 characters that is not in `taken`.
+    """
+    base = re.sub(r"[^A-Za-z0-9_-]", "-", peer)
+    if len(base) > INTERFACE_NAME_MAX:
+        digest = hashlib.sha256(peer.encode()).hexdigest()[:4]
+        base = f"{base[: INTERFACE_NAME_MAX - 5]}-{digest}"
+    if base not in taken:
+        return base
+    for number in range(2, 100_000):
+        suffix = f"-{number}"
+        name = base[: INTERFACE_NAME_MAX - len(suffix)] + suffix
+        if name not in taken:
+            return name
+    raise ValueError(f"no free port name for {peer}")
+
+
+def next_interface(taken: Collection[str]) -> str:
+    """The first of eth0, eth1, … that is not in `taken`."""
+    number = 0
+    while f"eth{number}" in taken:
+        number += 1
+    return f"eth{number}"
+
+
+def mac_address(node_index: int, interface_index: int) -> str:
+    """A locally administered unicast MAC (IEEE 802, bit 1 of the first octet), readable: 02:57:4c, node, interface.
+
+    Args:
+        node_index: 0 … 65,535, the node's place in the lab file.
+        interface_index: 0 … 4,095, the interface's place in the node. From 256 on (large switches)
+            the high bits go into the second octet, so that no two interfaces of a lab share an address.
+    """
+    if not (0 <= node_index <= 0xFFFF and 0 <= interface_index <= 0xFFF):
+        raise ValueError(f"no MAC address for node {node_index}, interface {interface_index}")
+    first, second, third = _MAC_PREFIX
+    high, low = divmod(interface_index, 256)
+    octets = (first, second + high, third, node_index >> 8, node_index & 0xFF, low)
+    return ":".join(f"{octet:02x}" for octet in octets)

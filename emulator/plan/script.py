@@ -1,0 +1,103 @@
+"""The plan as a plain shell script that builds the same lab by hand, without Wirelab."""
+
+from __future__ import annotations
+
+from emulator.plan.ops import Plan
+
+_PROLOGUE = """\
+#!/bin/sh
+# The lab {lab}, by hand: `ip`, `iptables` and the daemons' own configuration.
+#
+#     sh {lab}.sh                                    build it and open a shell
+#     sh {lab}.sh in_node NODE COMMAND...            build it, run one command in a node, take it all back
+#
+# It needs no root and leaves nothing behind: everything lives in new namespaces and ends with this script.
+set -eu
+if [ -z "${{WIRELAB_INSIDE-}}" ]; then
+    WIRELAB_INSIDE=1 exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \\
+        --uts --ipc sh "$0" "$@"
+fi
+PATH=$PATH:/usr/sbin:/sbin
+resolv_conf=$(readlink -f /etc/resolv.conf)
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /mnt
+lab=/mnt
+mkdir -p /run/netns "$lab/log"
+
+# The places that only one node sees.
+make_places() {{
+    mkdir -p "$lab/$1/etc" "$lab/$1/run" "$lab/$1/tmp"
+    printf '127.0.0.1 localhost\\n' >"$lab/$1/etc/hosts"
+    : >"$lab/$1/etc/resolv.conf"
+}}
+
+# Standard input becomes a file that only one node sees.
+put() {{
+    mkdir -p "$(dirname "$lab/$1$2")"
+    cat >"$lab/$1$2"
+}}
+
+in_ns() {{
+    ip netns exec "$@"
+}}
+
+# A command as a process of a node: its network, its name, its files.
+in_node() {{
+    node=$1
+    shift
+    ip netns exec "$node" unshare --uts sh -c '
+        own=$1 resolv_conf=$2
+        shift 2
+        hostname "${{own##*/}}"
+        mount --bind "$own/etc/hosts" /etc/hosts
+        mount --bind "$own/tmp" /tmp
+        mount --bind "$own/run" /run
+        if [ ! -e "$resolv_conf" ]; then mkdir -p "${{resolv_conf%/*}}"; : >"$resolv_conf"; fi
+        mount --bind "$own/etc/resolv.conf" "$resolv_conf"
+        exec "$@"
+    ' sh "$lab/$node" "$resolv_conf" "$@"
+}}
+
+no_offload() {{
+    command -v ethtool >/dev/null || return 0
+    ip netns exec "$1" ethtool -K "$2" tx off sg off tso off gso off gro off >/dev/null
+}}
+
+wait_for() {{
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        if [ "$tries" -ge 100 ]; then
+            echo "no success: $*" >&2
+            tail -n 5 "$lab"/log/* >&2
+            exit 1
+        fi
+        sleep 0.1
+    done
+}}
+"""
+
+_EPILOGUE = """
+# The lab is up.
+if [ $# -gt 0 ]; then
+    "$@"
+else
+    echo "The lab {lab} is up until you leave this shell. Enter a node with: ip netns exec NODE COMMAND" >&2
+    sh -i
+fi
+"""
+
+
+def as_script(plan: Plan) -> str:
+    """`plan` as a POSIX shell script."""
+    parts = [_PROLOGUE.format(lab=plan.lab)]
+    last = ""
+    for operation in plan.operations:
+        kind = type(operation).__name__
+        if kind != last:
+            parts.append("")
+        last = kind
+        if text := operation.shell():
+            parts.append(f"# {operation.describe()}\n{text}")
+    parts.append(_EPILOGUE.format(lab=plan.lab))
+    return "\n".join(parts)

@@ -1,0 +1,68 @@
+"""dnsmasq as the DHCP server (RFC 2131) and caching DNS forwarder of a home router."""
+
+from __future__ import annotations
+
+from emulator.lab.resolved import Node, ResolvedLab
+from emulator.lab.services import DhcpPool
+from emulator.plan.addresses import address_in
+from emulator.plan.ops import Condition
+from emulator.plan.services.base import HOME, Service
+
+
+def dnsmasq(lab: ResolvedLab, node: Node) -> Service | None:
+    """dnsmasq of `node`, if it has it."""
+    spec = node.services.dnsmasq
+    if spec is None:
+        return None
+    lines = [
+        "no-resolv",
+        "no-hosts",
+        "no-poll",
+        "bind-interfaces",
+        "log-facility=-",
+        f"dhcp-leasefile={HOME}/dnsmasq.leases",
+        "dhcp-authoritative",
+        "no-ping",
+    ]
+    interfaces = [pool.interface for pool in spec.dhcp]
+    if spec.dns is None:
+        lines.append("port=0")
+    else:
+        lines += [f"server={address_in(lab, text)}" for text in spec.dns.forward]
+        lines += [f"address=/{name}/{address_in(lab, text)}" for name, text in spec.dns.names.items()]
+        lines.append(f"cache-size={spec.dns.cache_size}")
+        if not interfaces:
+            outside = {rule.out for rule in node.nat.masquerade} if node.nat else set()
+            interfaces = [interface.name for interface in node.interfaces if interface.name not in outside]
+    lines += [f"interface={name}" for name in dict.fromkeys(interfaces)]
+    for number, pool in enumerate(spec.dhcp):
+        lines += _pool(lab, node, pool, f"pool{number}")
+    served = node.interface(interfaces[0]) if interfaces else None
+    address = str(served.addresses[0].ip) if served and served.addresses else "127.0.0.1"
+    ready = Condition("dns", address, 53) if spec.dns else Condition("udp-port", port=67)
+    return Service(
+        name="dnsmasq",
+        argv=("dnsmasq", "--no-daemon", f"--conf-file={HOME}/dnsmasq.conf"),
+        ready=ready,
+        files={f"{HOME}/dnsmasq.conf": "".join(f"{line}\n" for line in lines)},
+        tools=("dnsmasq",),
+    )
+
+
+def _pool(lab: ResolvedLab, node: Node, pool: DhcpPool, tag: str) -> list[str]:
+    own = next(a for a in node.interface(pool.interface).addresses if pool.range[0] in a.network)
+    gateway = address_in(lab, pool.gateway) if pool.gateway else str(own.ip)
+    server = address_in(lab, pool.dns) if pool.dns else str(own.ip)
+    first, last = pool.range
+    lines = [
+        f"dhcp-range=set:{tag},{first},{last},{own.network.netmask},{pool.lease_time}",
+        f"dhcp-option=tag:{tag},option:router,{gateway}",
+        f"dhcp-option=tag:{tag},option:dns-server,{server}",
+    ]
+    if pool.domain:
+        lines.append(f"domain={pool.domain},{own.network}")
+    segment = lab.segments[node.interface(pool.interface).segment]
+    for name, address in pool.reservations.items():
+        mac = next(lab.nodes[owner].interface(i).mac for owner, i in segment.members if owner == name)
+        lines.append(f"dhcp-host={mac},{address},{name}")
+    return lines

@@ -1,0 +1,47 @@
+"""unbound as a recursive resolver that starts at the lab's own root and minimises what it asks (RFC 9156)."""
+
+from __future__ import annotations
+
+from emulator.lab.resolved import Node, ResolvedLab
+from emulator.plan.ops import Condition
+from emulator.plan.services.base import HOME, Service
+from emulator.plan.services.nsd import record_lines
+
+
+def unbound(lab: ResolvedLab, node: Node) -> Service | None:
+    """The resolver of `node`, if it has one."""
+    spec = node.services.unbound
+    if spec is None:
+        return None
+    addresses = [str(address.ip) for address in node.addresses]
+    listen = "".join(f"  interface: {address}\n" for address in [*addresses, "127.0.0.1"])
+    ipv6 = any(":" in address for address in addresses)
+    config = (
+        "server:\n"
+        f"{listen}"
+        "  access-control: 0.0.0.0/0 allow\n"
+        "  access-control: ::0/0 allow\n"
+        '  username: ""\n'
+        '  chroot: ""\n'
+        f'  directory: "{HOME}"\n'
+        '  pidfile: ""\n'
+        "  use-syslog: no\n"
+        '  logfile: ""\n'
+        "  num-threads: 1\n"
+        f"  do-ip6: {'yes' if ipv6 else 'no'}\n"
+        '  module-config: "iterator"\n'
+        f'  root-hints: "{HOME}/root.hints"\n'
+        "remote-control:\n"
+        "  control-enable: yes\n"
+        f"  control-interface: {HOME}/unbound.ctl\n"
+        "  control-use-cert: no\n"
+    )
+    known = lab.root_hints if spec.root_hints == "lab" else ()
+    hints = "".join(f"{line}\n" for line in record_lines(known)) or "; this resolver knows no root\n"
+    return Service(
+        name="unbound",
+        argv=("unbound", "-d", "-p", "-c", f"{HOME}/unbound.conf"),
+        ready=Condition("dns", addresses[0] if addresses else "127.0.0.1", 53),
+        files={f"{HOME}/unbound.conf": config, f"{HOME}/root.hints": hints},
+        tools=("unbound", "unbound-control"),
+    )

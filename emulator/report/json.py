@@ -1,0 +1,35 @@
+"""A report as JSON for a program."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from emulator.verify.verdict import Report, Verdict
+
+
+def as_dict(report: Report) -> dict[str, Any]:
+    """The report as plain data; `capture` is there when it is known where the packets are."""
+    data: dict[str, Any] = {
+        "lab": report.lab,
+        "checks": [
+            {
+                "name": result.name,
+                "layer": result.layer,
+                "verdict": result.verdict.value,
+                "reason": result.reason,
+                "frames": list(result.frames),
+            }
+            for result in report.results
+        ],
+        **{verdict.value: report.count(verdict) for verdict in Verdict},
+        "seconds": round(report.seconds, 3),
+    }
+    if report.capture is not None:
+        data["capture"] = report.capture
+    return data
+
+
+def render(report: Report) -> str:
+    """The report as one JSON object, indented, with a final newline. Only ASCII, so any terminal and file takes it."""
+    return json.dumps(as_dict(report), indent=2) + "\n"

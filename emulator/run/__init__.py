@@ -1,0 +1,1 @@
+"""The only hands: kernel calls, netlink, processes, namespaces. Every other room is data and judgement."""

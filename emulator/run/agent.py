@@ -1,0 +1,128 @@
+"""A process inside a lab that runs commands in its nodes, many at once. Run as a program, standard library only:
+
+    python -I -S agent.py RUN_DIRECTORY
+
+It takes one JSON object a line on standard input, `{"id", "node", "argv", "env", "stdin", "timeout_s", "cwd"}`, and gives
+one a line on standard output for each that ended, `{"id", "status", "stdout", "stderr", "began_ns", "ended_ns"}` or
+`{"id", "error", "errno"}`. When standard input ends, it kills what still runs and ends. Octets that are not UTF-8 travel
+as lone surrogates (PEP 383).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from emulator.errors import WirelabError
+from emulator.run import execute, spawn
+from emulator.run.control import Control, enter_lab
+
+AT_ONCE = 128
+"""Commands that run at the same time; the others wait their turn."""
+
+
+class Agent:
+    """Takes jobs from one stream, and answers on another, in the order in which they end."""
+
+    def __init__(self, control: Control, jobs: int) -> None:
+        self._control = control
+        self._jobs = jobs
+        self._spaces: dict[str, spawn.Spaces] = {}
+        self._crowd = execute.Crowd()
+        self._ids: dict[execute.Running, Any] = {}
+        self._waiting: list[dict[str, Any]] = []
+        self._buffer = b""
+        self._open = True
+        self._crowd.watch(jobs)
+
+    def run(self) -> None:
+        """Serve until the jobs end."""
+        while self._open:
+            while self._waiting and len(self._ids) < AT_ONCE:
+                self._start(self._waiting.pop(0))
+            for running, finished in self._crowd.wait():
+                self._answer(self._ids.pop(running), finished)
+            if self._crowd.readable:
+                self._read()
+        for running in list(self._ids):
+            running.kill()
+
+    def _read(self) -> None:
+        data = os.read(self._jobs, 1 << 20)
+        if not data:
+            self._open = False
+            return
+        self._buffer += data
+        *lines, self._buffer = self._buffer.split(b"\n")
+        self._waiting += [json.loads(line) for line in lines if line]
+        unknown = [job["node"] for job in self._waiting if job["node"] not in self._spaces]
+        for node in dict.fromkeys(unknown):
+            try:
+                self._spaces.update(self._control.node_spaces([node]))
+            except (OSError, WirelabError) as error:
+                self._refuse([job for job in self._waiting if job["node"] == node], error)
+                self._waiting = [job for job in self._waiting if job["node"] != node]
+
+    def _refuse(self, jobs: list[dict[str, Any]], error: Exception) -> None:
+        for job in jobs:
+            _say({"id": job["id"], "error": str(error), "errno": getattr(error, "errno", None) or 5})
+
+    def _start(self, job: dict[str, Any]) -> None:
+        try:
+            running = execute.Running(
+                self._spaces[job["node"]],
+                job["argv"],
+                spawn.environment(job["node"], job.get("env")),
+                job.get("stdin", "").encode("utf-8", "surrogateescape"),
+                job["timeout_s"],
+                job.get("cwd", "/"),
+            )
+        except OSError as error:
+            self._refuse([job], error)
+            return
+        self._ids[running] = job["id"]
+        self._crowd.add(running)
+
+    def _answer(self, job_id: Any, finished: execute.Finished) -> None:
+        _say(
+            {
+                "id": job_id,
+                "status": finished.status,
+                "stdout": finished.stdout.decode("utf-8", "surrogateescape"),
+                "stderr": finished.stderr.decode("utf-8", "surrogateescape"),
+                "began_ns": finished.began_ns,
+                "ended_ns": finished.ended_ns,
+            }
+        )
+
+
+def _say(message: dict[str, Any]) -> None:
+    octets = json.dumps(message).encode() + b"\n"
+    while octets:
+        octets = octets[os.write(1, octets) :]
+
+
+def main(arguments: list[str]) -> int:
+    """Enter the lab and serve."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+    try:
+        with Control(Path(arguments[0])) as control:
+            enter_lab(control.own_spaces())
+            _say({"ready": True})
+            Agent(control, 0).run()
+    except (WirelabError, OSError) as error:
+        _say({"error": str(error)})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""The process that builds a lab: python -m emulator.run.builder DIRECTORY, the plan as JSON on standard input.
+
+It enters the namespaces of the lab's first process for good, so it is a process of its own; it reports on standard
+output, one JSON object a line: `{"done": n, "total": n, "text": …}` for progress, then `{"ok": true}` or `{"error": …}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+from emulator.errors import MachineError, WirelabError
+from emulator.plan.ops import Operation, Plan, from_json
+from emulator.run import kernel
+from emulator.run.apply import apply
+from emulator.run.backends.netns import NetnsHands
+from emulator.run.control import Control, enter_lab
+
+_EVENT_EVERY_S = 0.02
+
+
+def main() -> int:
+    """Build the lab; returns the exit status."""
+    directory = Path(sys.argv[1])
+    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    request = json.load(sys.stdin)
+    plan = Plan(request["lab"], tuple(from_json(item) for item in request["operations"]), ())
+    try:
+        with Control(directory) as control:
+            spaces = control.own_spaces()
+            enter_lab(spaces)
+            kernel.die_with_parent(signal.SIGKILL)
+            if os.getppid() != parent and os.getppid() != 0:
+                return 1
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            apply(plan, NetnsHands(control, directory, Path(f"/proc/self/fd/{spaces['private']}")), _Progress().tell)
+    except WirelabError as error:
+        _say({"error": error.message, "hint": error.hint, "machine": isinstance(error, MachineError)})
+        return error.exit_status
+    except OSError as error:
+        _say({"error": f"cannot build the lab: {error.strerror or error}", "hint": None, "machine": False})
+        return 1
+    _say({"ok": True})
+    return 0
+
+
+class _Progress:
+    """Tells about operations, but not more often than a person can see."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def tell(self, operation: Operation, number: int, total: int) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _EVENT_EVERY_S
+            _say({"done": number, "total": total, "text": operation.describe()})
+
+
+def _say(message: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

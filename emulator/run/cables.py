@@ -1,0 +1,42 @@
+"""A cable pulled and put back in a running lab.
+
+A veth pair has no plug: it loses its carrier when either end is switched off. The end at a switch is chosen where there
+is one, since a switch keeps no routes; otherwise the named end, whose routes are set again when the cable is back.
+"""
+
+from __future__ import annotations
+
+from emulator.errors import CommandFailed, UsageError
+from emulator.lab.load import near
+from emulator.lab.resolved import Interface, ResolvedLab
+from emulator.run.session import Session
+
+
+def end_to_switch(lab: ResolvedLab, place: str) -> Interface:
+    """The interface that is switched off when the cable at `place` is pulled.
+
+    Raises:
+        UsageError: the lab has no such interface.
+    """
+    try:
+        interface = lab.interface(place)
+    except KeyError:
+        known = [entry.place for entry in lab.interfaces()]
+        raise UsageError(f"no interface {place} in the lab {lab.name}", hint=near(place, known)) from None
+    peer = lab.nodes[interface.peer[0]].interface(interface.peer[1])
+    return peer if lab.nodes[peer.node].kind == "switch" else interface
+
+
+def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool) -> None:
+    """Pull the cable at `place`, or put it back and with it the routes that went."""
+    end = end_to_switch(lab, place)
+    commands = [["ip", "link", "set", "dev", end.name, "up" if plugged else "down"]]
+    if plugged:
+        for route in lab.nodes[end.node].routes:
+            if route.interface == end.name:
+                to = "default" if route.to is None else str(route.to)
+                commands.append(["ip", "route", "replace", to, "via", str(route.via), "dev", end.name])
+    for command in commands:
+        result = session.run_one(end.node, command, timeout_s=10)
+        if result.status != 0:
+            raise CommandFailed(f"cannot switch {end.place}: {result.stderr.strip()}")

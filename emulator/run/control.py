@@ -1,0 +1,129 @@
+"""Talking to a lab's first process, and entering its namespaces. Standard library only."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import CommandFailed
+from emulator.run import kernel, spawn
+
+NODES_A_MESSAGE = kernel.FDS_A_MESSAGE // 3
+
+
+class LabGone(CommandFailed):
+    """The lab's first process does not answer."""
+
+
+class Control:
+    """A connection to the first process of the lab in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                self._socket.connect(f"/proc/self/fd/{folder}/ctl")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            self._socket.close()
+            raise LabGone(f"the lab {directory.name} is not running: {error.strerror}") from None
+
+    def __enter__(self) -> Control:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def peer(self) -> int:
+        """The process id of the lab's first process, as this process sees it (SO_PEERCRED, unix(7))."""
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid: int = struct.unpack("3i", credentials)[0]
+        return pid
+
+    def ask(self, do: str, fds: tuple[int, ...] = (), **values: Any) -> tuple[dict[str, Any], list[int]]:
+        """Send one request and return the answer and the descriptors that came with it.
+
+        Raises:
+            OSError: the first process could not do it; with its reason.
+            LabGone: it is no longer there.
+        """
+        try:
+            kernel.send_message(self._socket, json.dumps({"do": do, **values}).encode(), fds)
+            payload, received = kernel.receive_message(self._socket)
+        except OSError:
+            payload, received = b"", []
+        if not payload:
+            raise LabGone(f"the lab {self.directory.name} has ended")
+        answer = json.loads(payload)
+        if "error" in answer:
+            for descriptor in received:
+                os.close(descriptor)
+            raise OSError(answer["errno"], answer["error"])
+        return answer, received
+
+    def own_spaces(self) -> Mapping[str, int]:
+        """Descriptors of the lab's own namespaces, user, mnt, uts, ipc, net and pid, and of the folder `private`."""
+        answer, fds = self.ask("hello")
+        return dict(zip(answer["spaces"], fds, strict=True))
+
+    def node_spaces(self, nodes: Sequence[str]) -> dict[str, spawn.Spaces]:
+        """Descriptors of the namespaces of `nodes`."""
+        result: dict[str, spawn.Spaces] = {}
+        for start in range(0, len(nodes), NODES_A_MESSAGE):
+            part = list(nodes[start : start + NODES_A_MESSAGE])
+            _, fds = self.ask("enter", nodes=part)
+            for index, node in enumerate(part):
+                result[node] = spawn.Spaces(*fds[3 * index : 3 * index + 3])
+        return result
+
+    def node_networks(self, nodes: Sequence[str]) -> dict[str, int]:
+        """Descriptors of the network namespaces of `nodes` alone."""
+        result: dict[str, int] = {}
+        for start in range(0, len(nodes), kernel.FDS_A_MESSAGE):
+            part = list(nodes[start : start + kernel.FDS_A_MESSAGE])
+            _, fds = self.ask("nets", nodes=part)
+            result.update(zip(part, fds, strict=True))
+        return result
+
+    def services(self) -> list[dict[str, Any]]:
+        """The lab's services and how those that ended ended."""
+        answer, _ = self.ask("services")
+        services: list[dict[str, Any]] = answer["services"]
+        return services
+
+
+def enter_lab(spaces: Mapping[str, int]) -> None:
+    """Move this process into the lab's user and IPC namespaces, and its children into the PID namespace, for good.
+
+    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it.
+    """
+    kernel.setns(spaces["user"], kernel.CLONE_NEWUSER)
+    if os.geteuid() != 0:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    kernel.setns(spaces["ipc"], kernel.CLONE_NEWIPC)
+    kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
+
+
+def is_alive(directory: Path) -> bool:
+    """Whether a lab's processes hold the lock of its run directory."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,420 @@
+"""The lab's first process. Run as a program, standard library only:
+
+    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD
+
+It becomes two processes. The *keeper* stays outside: it makes the run directory, and removes it when the lab has ended,
+however it ended. The *init* is the first process of the lab's own user, network, mount, PID, UTS and IPC namespaces: it
+holds the nodes' namespaces, starts services, reaps orphans and records how services ended. When it ends, the kernel
+takes back everything. Until the builder says `commit`, both end as soon as the lifeline pipe closes.
+
+Requests come over the socket RUN_DIRECTORY/ctl, one JSON object a message; file descriptors travel beside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import resource
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from emulator.run import kernel, spawn
+
+NAMESPACES = (
+    kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
+)
+PRIVATE_PLACES = ("run", "tmp", "var/tmp", "var/log", "var/lib/misc", "var/lib/dhcp", "var/lib/unbound", "var/lib/nsd")
+"""Folders of which each node has its own, empty at first, in memory."""
+OWN_FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
+
+
+class StartError(Exception):
+    """The lab's first process cannot start; `kind` tells the caller how to word it."""
+
+    def __init__(self, kind: str, number: int, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.number = number
+
+
+def main(arguments: list[str]) -> int:
+    """Make the run directory and the namespaces, then keep them. Returns the exit status of the keeper."""
+    directory, lab, lifeline, ready = arguments[0], arguments[1], int(arguments[2]), int(arguments[3])
+    os.set_inheritable(lifeline, False)
+    os.set_inheritable(ready, False)
+    with contextlib.suppress(OSError):
+        os.setsid()
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        _make_directory(directory)
+    except OSError as error:
+        _tell(ready, {"error": "directory", "errno": error.errno, "text": str(error)})
+        return 1
+    try:
+        return _keep(directory, lab, lifeline, ready)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(directory))
+
+
+def _make_directory(directory: str) -> None:
+    """Make the run directory with its lock already held: it appears under its name only then, so that nobody takes it
+    for one that was left behind. The lock lives as long as the keeper or the init."""
+    base, name = os.path.split(directory)
+    fresh = os.path.join(base, f".{name}.{os.getpid()}")
+    for attempt in range(20):
+        try:
+            os.makedirs(base, 0o700, exist_ok=True)
+            os.mkdir(fresh, 0o700)
+            break
+        except FileNotFoundError:  # another lab's keeper removed the empty base folder in between
+            if attempt == 19:
+                raise
+    try:
+        lock = os.open(os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(fresh, directory)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _tell(ready: int, message: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(ready, json.dumps(message).encode())
+
+
+def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
+    kernel.adopt_orphans()
+    mapped_read, mapped_write = os.pipe2(os.O_CLOEXEC)
+    unshared_read, unshared_write = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(mapped_write)
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            os.write(unshared_write, b"1")
+            if os.read(mapped_read, 1) == b"1":
+                status = _enter(directory, lab, lifeline, ready)
+        except OSError as error:
+            _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        finally:
+            os._exit(status)
+    os.close(unshared_write)
+    os.close(mapped_read)
+    try:
+        if os.read(unshared_read, 1) == b"1":
+            _map_ids(child)
+            os.write(mapped_write, b"1")
+    except OSError as error:
+        _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+    os.close(mapped_write)
+    os.close(ready)
+    os.close(lifeline)
+    kernel.set_process_name("wirelab-keeper")
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return 0
+
+
+def _map_ids(pid: int) -> None:
+    """Map every id that this process has, or its own alone when it may not do more (user_namespaces(7))."""
+    if os.geteuid() == 0 and kernel.capabilities() & (1 << 7 | 1 << 6) == (1 << 7 | 1 << 6):
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/self/{name}", encoding="ascii") as own:
+                ranges = [line.split() for line in own]
+            text = "".join(f"{inside} {inside} {count}\n" for inside, _, count in ranges)
+            _write(f"/proc/{pid}/{name}", text)
+        return
+    _write(f"/proc/{pid}/setgroups", "deny")
+    _write(f"/proc/{pid}/uid_map", f"0 {os.geteuid()} 1\n")
+    _write(f"/proc/{pid}/gid_map", f"0 {os.getegid()} 1\n")
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _enter(directory: str, lab: str, lifeline: int, ready: int) -> int:
+    """In the new user namespace: make the others, and let a child be their first process."""
+    if os.geteuid() != 0:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    kernel.unshare(NAMESPACES)
+    if os.fork() == 0:
+        status = 1
+        try:
+            Init(directory, lab, lifeline, ready).run()
+            status = 0
+        except OSError as error:
+            _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        finally:
+            os._exit(status)
+    return 0
+
+
+class Service:
+    """A daemon that this process started."""
+
+    def __init__(self, node: str, name: str, pid: int) -> None:
+        self.node = node
+        self.name = name
+        self.pid = pid
+        self.started = time.time()
+        self.status: int | None = None
+        self.ended: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What `ps` shows; `status` is negative when a signal ended it."""
+        return {
+            "node": self.node,
+            "service": self.name,
+            "pid": self.pid,
+            "running": self.status is None,
+            "status": self.status,
+            "started": self.started,
+            "ended": self.ended,
+        }
+
+
+class Init:
+    """Process 1 of the lab."""
+
+    def __init__(self, directory: str, lab: str, lifeline: int, ready: int) -> None:
+        self.directory = directory
+        self.lab = lab
+        self.lifeline = lifeline
+        self.ready = ready
+        self.committed = False
+        self.stopping = False
+        self.nets: dict[str, int] = {}
+        self.spaces: dict[str, spawn.Spaces] = {}
+        self.services: dict[tuple[str, str], Service] = {}
+        self.by_pid: dict[int, Service] = {}
+        self.selector = selectors.DefaultSelector()
+        self.private = os.path.join(directory, "private")
+        self.own_fds: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Prepare the namespaces, say that we are ready, then serve until told to stop."""
+        kernel.set_process_name("wirelab-init")
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self._prepare()
+        wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopping", True))
+        listener = self._listen()
+        self.selector.register(wake_read, selectors.EVENT_READ, "wake")
+        self.selector.register(self.lifeline, selectors.EVENT_READ, "lifeline")
+        self.selector.register(listener, selectors.EVENT_READ, listener)
+        _tell(self.ready, {"ok": True})
+        os.close(self.ready)
+        while not self.stopping:
+            for key, _ in self.selector.select():
+                if key.data == "wake":
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wake_read, 4096)
+                    self._reap()
+                elif key.data == "lifeline":
+                    if not self.committed:
+                        return
+                    self.selector.unregister(self.lifeline)
+                    os.close(self.lifeline)
+                elif key.data is listener:
+                    with contextlib.suppress(OSError):
+                        client, _address = listener.accept()
+                        self.selector.register(client, selectors.EVENT_READ, "client")
+                else:
+                    self._serve(key.fileobj)  # type: ignore[arg-type]
+
+    def _prepare(self) -> None:
+        """Nothing that is mounted here is seen outside; the lab's files live in memory and end with it."""
+        kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        with contextlib.suppress(OSError):  # where /proc is partly hidden (containers) the old view stays
+            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+        os.mkdir(self.private, 0o700)
+        kernel.mount("wirelab", self.private, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+        kernel.sethostname(self.lab[:63])
+        for name in ("user", "mnt", "uts", "ipc", "net", "pid"):
+            self.own_fds[name] = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        self.own_fds["private"] = os.open(self.private, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _listen(self) -> socket.socket:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        listener.bind(f"/proc/self/fd/{folder}/ctl")  # a socket's path has at most 107 octets, the directory's may be long
+        os.close(folder)
+        listener.listen(128)
+        return listener
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            service = self.by_pid.pop(pid, None)
+            if service is not None:
+                service.status = os.waitstatus_to_exitcode(status)
+                service.ended = time.time()
+
+    def _serve(self, client: socket.socket) -> None:
+        fds: list[int] = []
+        try:
+            payload, fds = kernel.receive_message(client)
+            if not payload:
+                raise ConnectionResetError
+            request = json.loads(payload)
+            answer, beside = self._answer(request, fds)
+        except (ConnectionError, BlockingIOError):
+            self.selector.unregister(client)
+            client.close()
+            return
+        except OSError as error:
+            answer, beside = {"error": error.strerror or str(error), "errno": error.errno or errno.EIO}, ()
+        except (ValueError, KeyError, TypeError) as error:
+            answer, beside = {"error": f"a request that is not understood: {error}", "errno": errno.EINVAL}, ()
+        finally:
+            for descriptor in fds:
+                if descriptor not in self.nets.values():
+                    os.close(descriptor)
+        with contextlib.suppress(OSError):
+            kernel.send_message(client, json.dumps(answer).encode(), beside)
+
+    def _answer(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], tuple[int, ...]]:
+        what = request["do"]
+        if what == "hello":
+            names = list(self.own_fds)
+            return {"ok": True, "spaces": names, "committed": self.committed}, tuple(self.own_fds.values())
+        if what == "add-nodes":
+            for name, descriptor in zip(request["nodes"], fds, strict=True):
+                self.nets[name] = descriptor
+            return {"ok": True}, ()
+        if what == "remove-node":
+            os.close(self.nets.pop(request["node"]))
+            return {"ok": True}, ()
+        if what == "enter":
+            spaces = [self._node(name) for name in request["nodes"]]
+            return {"ok": True}, tuple(fd for space in spaces for fd in (space.net, space.mnt, space.uts))
+        if what == "nets":
+            return {"ok": True, "nodes": request["nodes"]}, tuple(self.nets[name] for name in request["nodes"])
+        if what == "start":
+            return {"ok": True, "pid": self._start(request)}, ()
+        if what == "signal":
+            service = self.services[request["node"], request["service"]]
+            if service.status is None:
+                os.kill(service.pid, int(request["signal"]))
+            return {"ok": service.status is None, "service": service.as_json()}, ()
+        if what == "services":
+            self._reap()
+            return {"ok": True, "services": [service.as_json() for service in self.services.values()]}, ()
+        if what == "commit":
+            self.committed = True
+            return {"ok": True}, ()
+        if what == "stop":
+            self.stopping = True
+            return {"ok": True}, ()
+        raise ValueError(what)
+
+    def _node(self, name: str) -> spawn.Spaces:
+        """The namespaces of a node; its own mounts and host name are made when something first runs there."""
+        if name not in self.spaces:
+            self.spaces[name] = self._make_places(name)
+        return self.spaces[name]
+
+    def _make_places(self, name: str) -> spawn.Spaces:
+        net = self.nets[name]
+        home = os.path.join(self.private, name)
+        resolv_conf = os.path.realpath("/etc/resolv.conf")
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
+            kernel.sethostname(name)
+            kernel.setns(net, kernel.CLONE_NEWNET)
+            with contextlib.suppress(OSError):  # without its own /sys a node sees the lab's; nothing of ours reads it
+                kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+            os.makedirs(os.path.join(home, "etc"), exist_ok=True)
+            for file in OWN_FILES:
+                path = os.path.join(home, file)
+                if not os.path.exists(path):
+                    with open(path, "w", encoding="utf-8") as stream:
+                        stream.write(f"{name}\n" if file == "etc/hostname" else "")
+            sources = {file: os.open(os.path.join(home, file), os.O_PATH | os.O_CLOEXEC) for file in OWN_FILES}
+            for place in PRIVATE_PLACES:
+                if os.path.isdir(f"/{place}"):
+                    own = os.path.join(home, place)
+                    os.makedirs(own, exist_ok=True)
+                    if place in ("tmp", "var/tmp"):
+                        os.chmod(own, 0o1777)
+            binds = [
+                (os.open(os.path.join(home, place), os.O_PATH | os.O_CLOEXEC), f"/{place}")
+                for place in PRIVATE_PLACES
+                if os.path.isdir(f"/{place}")
+            ]
+            for source, target in binds:
+                kernel.mount(f"/proc/self/fd/{source}", target, "", kernel.MS_BIND)
+            for file, source in sources.items():
+                target = resolv_conf if file == "etc/resolv.conf" else f"/{file}"
+                if not os.path.exists(target) and target.startswith(tuple(f"/{place}/" for place in PRIVATE_PLACES)):
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    with open(target, "x", encoding="utf-8"):
+                        pass
+                if os.path.exists(target):
+                    kernel.mount(f"/proc/self/fd/{source}", target, "", kernel.MS_BIND)
+                os.close(source)
+            for source, _ in binds:
+                os.close(source)
+            flags = os.O_RDONLY | os.O_CLOEXEC
+            return spawn.Spaces(net, os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags))
+        finally:
+            kernel.setns(self.own_fds["mnt"], kernel.CLONE_NEWNS)
+            kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
+            kernel.setns(self.own_fds["net"], kernel.CLONE_NEWNET)
+
+    def _start(self, request: dict[str, Any]) -> int:
+        node, name = request["node"], request["service"]
+        old = self.services.get((node, name))
+        if old is not None and old.status is None:
+            raise OSError(errno.EEXIST, f"{name} runs on {node} already")
+        spaces = self._node(node)
+        log_path = os.path.join(self.directory, "log", f"{node}-{name}.log")
+        os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            env = spawn.environment(node, request.get("env"))
+            pid = spawn.start(spaces, request["argv"], env, stdin=null, stdout=log, stderr=log)
+        finally:
+            os.close(log)
+            os.close(null)
+        service = Service(node, name, pid)
+        self.services[node, name] = service
+        self.by_pid[pid] = service
+        return pid
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""Kernel calls that Python 3.11 lacks: one function a call, standard library and ctypes only.
+
+Imports nothing of the project: the lab's first process runs this with no packages in reach.
+Each function raises OSError with the kernel's reason and the name of what failed. Sources: the man pages
+namespaces(7), user_namespaces(7), setns(2), unshare(2), mount(2), prctl(2), unix(7).
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import socket
+import struct
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_NEWCGROUP = 0x02000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
+
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+
+FDS_A_MESSAGE = 200
+"""File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """Move the caller into new namespaces of the kinds in `flags`."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(fd: int, flags: int) -> None:
+    """Move the caller into the namespace that `fd` refers to, which must be of the kind in `flags`."""
+    _check(_libc.setns(fd, flags), "setns")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Mount `source` on `target`."""
+    result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
+    _check(result, f"mount {target}")
+
+
+def sethostname(name: str) -> None:
+    """Set the host name of the caller's UTS namespace."""
+    octets = name.encode()
+    _check(_libc.sethostname(octets, len(octets)), "sethostname")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Ask for `signal_number` when the thread that made this process ends."""
+    _check(_libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends."""
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def set_process_name(name: str) -> None:
+    """Set the name shown by ps (at most 15 octets)."""
+    _check(_libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl")
+
+
+def capabilities() -> int:
+    """The effective capabilities of the calling process, as a bit set."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def send_message(sock: socket.socket, payload: bytes, fds: tuple[int, ...] = ()) -> None:
+    """Send one message on a SOCK_SEQPACKET socket, with file descriptors beside it."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    sock.sendmsg([payload], ancillary)
+
+
+def receive_message(sock: socket.socket, limit: int = 1 << 20) -> tuple[bytes, list[int]]:
+    """Receive one message and the descriptors that came with it. An empty payload means that the peer is gone."""
+    space = socket.CMSG_SPACE(FDS_A_MESSAGE * struct.calcsize("i"))
+    payload, ancillary, _flags, _address = sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return payload, list(fds)

@@ -1,0 +1,252 @@
+"""Run directories: where running labs are found, how one begins and how one ends. Standard library only.
+
+    $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
+        lock        held while any process of the lab lives
+        ctl         the socket of the lab's first process
+        lab.json    what runs: the source and the facts that `ps` shows
+        log/        what the services said
+        private/    seen only inside the lab: the nodes' own files, in memory
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import CommandFailed, MachineError, UsageError
+from emulator.names import LAB_NAME
+from emulator.run import control
+
+_STALE_AFTER_S = 10.0
+
+
+def base() -> Path:
+    """The folder of this user's run directories.
+
+    Raises:
+        MachineError: it exists, but belongs to someone else or is open to others.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    with contextlib.suppress(OSError):
+        if runtime.startswith("/") and os.stat(runtime).st_uid == os.geteuid() and os.access(runtime, os.W_OK):
+            return _own(Path(runtime) / "wirelab")
+    return _own(Path("/tmp") / f"wirelab-{os.geteuid()}")  # noqa: S108 - ownership and mode are checked
+
+
+def _own(folder: Path) -> Path:
+    with contextlib.suppress(FileNotFoundError):
+        info = os.lstat(folder)
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
+            raise MachineError(
+                f"{folder} is not a private folder of yours", hint=f"remove it, or set XDG_RUNTIME_DIR: ls -ld {folder}"
+            )
+    return folder
+
+
+def check_name(name: str) -> str:
+    """`name`, if it can be the name of a lab's instance."""
+    if not LAB_NAME.fullmatch(name):
+        raise UsageError(f"'{name}' cannot be the name of a lab", hint="letters, digits, and inner . _ -")
+    return name
+
+
+def tidy() -> None:
+    """Remove directories of labs that have ended."""
+    folder = base()
+    with contextlib.suppress(OSError):
+        for entry in list(folder.iterdir()):
+            _tidy_one(entry)
+        folder.rmdir()
+
+
+def _tidy_one(entry: Path) -> None:
+    with contextlib.suppress(OSError):
+        young = time.time() - entry.stat().st_mtime < _STALE_AFTER_S
+        if entry.name.startswith(".") and young and not (entry / "lock").exists():
+            return
+        if not control.is_alive(entry):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def names() -> list[str]:
+    """The names of the running labs."""
+    with contextlib.suppress(OSError):
+        return sorted(
+            entry.name for entry in base().iterdir() if not entry.name.startswith(".") and (entry / "lab.json").exists()
+        )
+    return []
+
+
+def directory(name: str) -> Path:
+    """The run directory of the running lab `name`.
+
+    Raises:
+        UsageError: no lab of that name runs.
+    """
+    found = base() / name if LAB_NAME.fullmatch(name) else None
+    if found is None or not (found / "lab.json").exists():
+        running = ", ".join(names())
+        raise UsageError(f"no lab called {name} is running", hint=f"running: {running}" if running else "wirelab up LAB")
+    return found
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What the lab's builder wrote down about it."""
+    try:
+        loaded: dict[str, Any] = json.loads((folder / "lab.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"the lab {folder.name} is being taken down") from None
+    return loaded
+
+
+def write_facts(folder: Path, content: dict[str, Any]) -> None:
+    """Write the facts down, all at once."""
+    fresh = folder / "lab.json.new"
+    fresh.write_text(json.dumps(content), encoding="utf-8")
+    fresh.replace(folder / "lab.json")
+
+
+class Start:
+    """A lab that is being started: its first process runs, and ends with `close` unless `commit` was said."""
+
+    def __init__(self, name: str) -> None:
+        self.folder = base() / check_name(name)
+        self.name = name
+        _tidy_one(self.folder)
+        if self.folder.exists():
+            raise UsageError(f"the lab {name} is running already", hint=f"wirelab down {name}, or up --name OTHER")
+        lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
+        ready, ready_write = os.pipe2(os.O_CLOEXEC)
+        program = str(Path(__file__).with_name("init.py"))
+        try:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write)],
+                pass_fds=(lifeline, ready_write),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(lifeline)
+            os.close(ready_write)
+        self._ready = ready
+
+    def wait_ready(self) -> None:
+        """Wait until the namespaces are there.
+
+        Raises:
+            MachineError, UsageError: with the kernel's reason.
+        """
+        said = b""
+        with os.fdopen(self._ready, "rb") as stream:
+            said = stream.read()
+        answer = json.loads(said) if said else {"error": "died", "errno": 0, "text": "it ended without a word"}
+        if answer.get("ok"):
+            return
+        self.close()
+        if answer["error"] == "directory" and answer["errno"] in (17, 39):
+            raise UsageError(f"the lab {self.name} is running already", hint=f"wirelab down {self.name}")
+        if answer["error"] == "directory":
+            raise CommandFailed(f"cannot make the run directory {self.folder}: {os.strerror(answer['errno'])}")
+        from emulator.run.machine import namespace_hint
+
+        raise MachineError(f"cannot make namespaces: {answer['text']}", hint=namespace_hint(answer["errno"]))
+
+    def commit(self) -> None:
+        """From now on the lab lives without this process."""
+        with control.Control(self.folder) as link:
+            link.ask("commit")
+        self._close_lifeline()
+
+    def detach(self) -> None:
+        """Do not wait for the lab's keeper any more: it outlives this process."""
+        self._keeper.returncode = 0
+
+    def reap(self) -> None:
+        """Take the exit status of the keeper of a lab that has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(10)
+
+    def _close_lifeline(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._lifeline)
+        self._lifeline = -1
+
+    def close(self) -> None:
+        """Take back everything, unless the lab was committed; returns when it is gone."""
+        if self._lifeline < 0:
+            return
+        self._close_lifeline()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._keeper.wait(10)
+
+
+def stop(folder: Path, timeout_s: float = 10.0) -> None:
+    """End the lab in `folder` and wait until nothing of it is left.
+
+    Raises:
+        CommandFailed: it is still there after `timeout_s`.
+    """
+    pid = 0
+    try:
+        with control.Control(folder) as link:
+            pid = link.peer()
+            link.ask("stop")
+    except (control.LabGone, OSError):
+        pass
+    deadline = time.monotonic() + timeout_s
+    killed = False
+    while control.is_alive(folder):
+        left = deadline - time.monotonic()
+        if left < timeout_s / 2 and pid > 1 and not killed:
+            killed = True
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        if left <= 0:
+            raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
+        time.sleep(0.002)
+    _tidy_one(folder)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def sources() -> Iterator[Path]:
+    """The folders of the labs that are shipped with this package or checkout."""
+    root = Path(__file__).resolve().parents[2]
+    for place in (root / "labs", Path(__file__).resolve().parents[1] / "labs"):
+        if place.is_dir():
+            yield from sorted(folder for folder in place.iterdir() if (folder / "lab.yml").is_file())
+            return
+
+
+def find_source(text: str) -> Path:
+    """The lab file for a shipped lab's name, a file or a folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = {folder.name: folder for folder in sources()}
+    path = Path(text)
+    if text in known and not path.is_file():
+        return known[text] / "lab.yml"
+    if path.is_dir():
+        return path / "lab.yml"
+    if path.is_file():
+        return path
+    from difflib import get_close_matches
+
+    close = get_close_matches(text, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"shipped labs: {', '.join(known)}"
+    raise UsageError(f"there is no lab '{text}'", hint=hint)

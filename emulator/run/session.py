@@ -1,0 +1,143 @@
+"""Running commands in the nodes of a running lab from outside it, many at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emulator.errors import CommandFailed, MachineError
+from emulator.run import control, tools
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command for a node."""
+
+    node: str
+    argv: tuple[str, ...]
+    stdin: str = ""
+    timeout_s: float = 60.0
+    env: Mapping[str, str] | None = None
+    cwd: str = "/"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended: `status` is None when its time was over, 127 when the program is not there."""
+
+    node: str
+    argv: tuple[str, ...]
+    status: int | None
+    stdout: str
+    stderr: str
+    began_ns: int = 0
+    ended_ns: int = 0
+
+
+class Session:
+    """An agent inside a lab, and the way to talk to it. A context manager; safe to use from several threads."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._number = 0
+        self._lock = threading.Lock()
+        self._agent = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py")), str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,
+        )
+        first = self._read()
+        if not first.get("ready"):
+            self.close()
+            raise CommandFailed(first.get("error", f"cannot enter the lab {directory.name}"))
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the agent, and with it what still runs."""
+        with contextlib.suppress(OSError):
+            if self._agent.stdin:
+                self._agent.stdin.close()
+        self._agent.wait(10)
+        if self._agent.stdout:
+            self._agent.stdout.close()
+
+    def _read(self) -> dict[str, Any]:
+        line = self._agent.stdout.readline() if self._agent.stdout else b""
+        answer: dict[str, Any] = json.loads(line) if line else {}
+        return answer
+
+    def run(self, jobs: Iterable[Job]) -> list[Result]:
+        """Run `jobs` at the same time; the results come in the order of the jobs.
+
+        Raises:
+            control.LabGone: the lab ended meanwhile.
+        """
+        with self._lock:
+            wanted: dict[int, Job] = {}
+            text = ""
+            for job in jobs:
+                self._number += 1
+                wanted[self._number] = job
+                text += json.dumps({"id": self._number, **_as_json(job)}) + "\n"
+            if not wanted:
+                return []
+            try:
+                if self._agent.stdin:
+                    self._agent.stdin.write(text.encode())
+                    self._agent.stdin.flush()
+            except OSError:
+                raise control.LabGone(f"the lab {self._directory.name} has ended") from None
+            results: dict[int, Result] = {}
+            while len(results) < len(wanted):
+                answer = self._read()
+                if "id" not in answer:
+                    raise control.LabGone(f"the lab {self._directory.name} has ended")
+                results[answer["id"]] = _result(wanted[answer["id"]], answer)
+            return [results[number] for number in wanted]
+
+    def run_one(self, node: str, argv: Sequence[str], **options: Any) -> Result:
+        """Run one command and wait for its end."""
+        return self.run([Job(node, tuple(argv), **options)])[0]
+
+
+def _as_json(job: Job) -> dict[str, Any]:
+    return {
+        "node": job.node,
+        "argv": job.argv,
+        "stdin": job.stdin,
+        "timeout_s": job.timeout_s,
+        "env": dict(job.env or {}),
+        "cwd": job.cwd,
+    }
+
+
+def _result(job: Job, answer: dict[str, Any]) -> Result:
+    if "error" in answer:
+        if answer["errno"] == 2:
+            hint = tools.package_hint([job.argv[0]]) if job.argv[0] in tools.PACKAGES else None
+            raise MachineError(f"there is no program {job.argv[0]}", hint=hint)
+        raise CommandFailed(f"cannot run {job.argv[0]} on {job.node}: {os.strerror(answer['errno'])}")
+    return Result(
+        job.node,
+        job.argv,
+        answer["status"],
+        answer["stdout"],
+        answer["stderr"],
+        answer["began_ns"],
+        answer["ended_ns"],
+    )

@@ -1,0 +1,47 @@
+"""Programs that labs need, and the packages that bring them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+
+from emulator.run.spawn import PATH
+
+PACKAGES: Mapping[str, str] = {
+    "bridge": "iproute2",
+    "busybox": "busybox",
+    "conntrack": "conntrack",
+    "curl": "curl",
+    "dig": "bind9-dnsutils",
+    "dnsmasq": "dnsmasq-base",
+    "ip": "iproute2",
+    "iptables-restore": "iptables",
+    "iptables-save": "iptables",
+    "nsd": "nsd",
+    "ping": "iputils-ping",
+    "ss": "iproute2",
+    "udhcpc": "udhcpc",
+    "unbound": "unbound",
+    "unbound-control": "unbound",
+}
+"""Program → Debian and Ubuntu package."""
+
+
+def find(program: str) -> str | None:
+    """The path of a program as a node finds it, or None."""
+    return shutil.which(program, path=PATH)
+
+
+def missing(programs: Iterable[str]) -> list[str]:
+    """Those of `programs` that this machine lacks."""
+    return sorted(program for program in set(programs) if "/" not in program and find(program) is None)
+
+
+def package_hint(programs: Iterable[str]) -> str:
+    """The command that installs what brings `programs`, for this machine's package manager."""
+    packages = sorted({PACKAGES.get(program, program) for program in programs})
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    if shutil.which("apt-get", path=PATH):
+        return f"{sudo}apt-get install {' '.join(packages)}"
+    return f"install the packages that Debian calls {' '.join(packages)}"

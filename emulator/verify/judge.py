@@ -1,0 +1,92 @@
+"""The judge: every check of a lab against the evidence, in the order of the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from emulator.errors import printable
+from emulator.lab import checks
+from emulator.lab.checks import LAYERS, Check
+from emulator.lab.resolved import ResolvedLab
+from emulator.verify.arp import arp_resolution, next_hop_mac
+from emulator.verify.conntrack import conntrack_agrees
+from emulator.verify.dhcp import dhcp_exchange, lease
+from emulator.verify.dns import answered_from_cache, referral_chain
+from emulator.verify.evidence import Evidence
+from emulator.verify.finding import Disproved, Finding, MissingEvidence, failed
+from emulator.verify.general import in_order, never_seen, seen
+from emulator.verify.http import http_page
+from emulator.verify.ip import hop_count, private_dropped, unanswered
+from emulator.verify.nat import destination_nat, port_translation, source_nat
+from emulator.verify.physical import checksums, links_carry, re_encode, within_mtu
+from emulator.verify.switch import mac_table, no_flooding
+from emulator.verify.tcp import tcp_acknowledged, tcp_close, tcp_handshake
+from emulator.verify.verdict import Result, Verdict
+from emulator.verify.view import View
+
+_REASON_CHARACTERS = 600
+
+JUDGES: Mapping[type[Check], Callable[[Any, View], Finding]] = {
+    checks.LinksCarry: links_carry,
+    checks.ReEncode: re_encode,
+    checks.WithinMtu: within_mtu,
+    checks.Checksums: checksums,
+    checks.Seen: seen,
+    checks.NeverSeen: never_seen,
+    checks.InOrder: in_order,
+    checks.ArpResolution: arp_resolution,
+    checks.NextHopMac: next_hop_mac,
+    checks.MacTable: mac_table,
+    checks.NoFlooding: no_flooding,
+    checks.Lease: lease,
+    checks.DhcpExchange: dhcp_exchange,
+    checks.HopCount: hop_count,
+    checks.SourceNat: source_nat,
+    checks.PortTranslation: port_translation,
+    checks.DestinationNat: destination_nat,
+    checks.Unanswered: unanswered,
+    checks.PrivateDropped: private_dropped,
+    checks.ConntrackAgrees: conntrack_agrees,
+    checks.TcpHandshake: tcp_handshake,
+    checks.TcpAcknowledged: tcp_acknowledged,
+    checks.TcpClose: tcp_close,
+    checks.ReferralChain: referral_chain,
+    checks.AnsweredFromCache: answered_from_cache,
+    checks.HttpPage: http_page,
+}
+"""Kind of check → the function that judges it."""
+
+
+def judge(lab: ResolvedLab, evidence: Evidence) -> tuple[Result, ...]:
+    """The verdict on every check of `lab`, by layer from the lowest up, in each layer in the order of the file."""
+    everything = View.of(lab, evidence)
+    views = {check.scene: everything.limited_to(check.scene) for check in lab.checks}
+    ordered = sorted(lab.checks, key=lambda check: LAYERS.index(check.layer))
+    return tuple(_judged(check, views[check.scene]) for check in ordered)
+
+
+def _judged(check: Check, view: View) -> Result:
+    finding = _found(check, view)
+    reason = " ".join(printable(finding.reason).split())
+    if len(reason) > _REASON_CHARACTERS:
+        reason = reason[: _REASON_CHARACTERS - 1] + "…"
+    return Result(check.name, check.layer, finding.verdict, reason, finding.frames)
+
+
+def _found(check: Check, view: View) -> Finding:
+    """What the check's own function finds; UNKNOWN when evidence is missing or the function itself fails."""
+    try:
+        if check.scene is not None and check.scene not in view.evidence.windows:
+            raise MissingEvidence(f'scene "{check.scene}" never ran')
+        finding = JUDGES[type(check)](check, view)
+        gap = None if finding.whole_at is None else view.gaps(finding.whole_at)
+    except MissingEvidence as missing:
+        return Finding(Verdict.UNKNOWN, str(missing))
+    except Disproved as disproved:
+        return failed(str(disproved))
+    except Exception as crash:
+        return Finding(Verdict.UNKNOWN, f"the check itself failed: {type(crash).__name__}: {crash}")
+    if gap is not None:
+        return Finding(Verdict.UNKNOWN, f"{gap}; otherwise: {finding.verdict}, {finding.reason}", finding.frames)
+    return finding

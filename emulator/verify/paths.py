@@ -1,0 +1,177 @@
+"""The same packet seen at many interfaces: how it is recognised across switches, routers and translators.
+
+A router changes MACs, TTL and header checksum (RFC 1812, section 5.2.1.2); a translator changes addresses, ports and
+the ICMP query id (RFC 3022, section 4). Everything else of a packet stays and identifies it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+
+from emulator.capture.frame import Frame
+
+ICMP, TCP, UDP = 1, 6, 17
+_ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
+"""ICMP messages that quote the packet they are about (RFC 792)."""
+_NAMES = {ICMP: "icmp", TCP: "tcp", UDP: "udp"}
+_ETHERNET_OCTETS = 14
+_VLAN_TAG_OCTETS = 4
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Both ends of a conversation, seen from the sender. Of an ICMP query, the id stands for the asker's port."""
+
+    protocol: str
+    source: str
+    source_port: int
+    target: str
+    target_port: int
+
+    @property
+    def reversed(self) -> Flow:
+        """The same, as the answers carry it."""
+        return Flow(self.protocol, self.target, self.target_port, self.source, self.source_port)
+
+    @property
+    def sender(self) -> str:
+        """`192.0.2.80:80`; of ICMP the address alone."""
+        return self.source if self.protocol == "icmp" else f"{self.source}:{self.source_port}"
+
+    @property
+    def receiver(self) -> str:
+        """`192.0.2.80:80`; of ICMP the address alone."""
+        return self.reversed.sender
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.sender} → {self.receiver}"
+
+
+def flow_of(frame: Frame) -> Flow | None:
+    """The flow of a frame: TCP, UDP or ICMP echo in IPv4."""
+    protocol = frame.number_of("ip.proto")
+    source, target = frame.text("ip.src"), frame.text("ip.dst")
+    if protocol in (TCP, UDP):
+        name = _NAMES[protocol]
+        if not frame.fields.get(f"{name}.srcport"):
+            return None
+        return Flow(name, source, frame.number_of(f"{name}.srcport"), target, frame.number_of(f"{name}.dstport"))
+    if protocol == ICMP and frame.number_of("icmp.type") in (0, 8):
+        query = frame.number_of("icmp.ident")
+        ports = (query, 0) if frame.number_of("icmp.type") == 8 else (0, query)
+        return Flow("icmp", source, ports[0], target, ports[1])
+    return None
+
+
+def ip_payload(frame: Frame) -> bytes:
+    """The octets after the IPv4 header, taken from the captured octets."""
+    start = _ETHERNET_OCTETS + _VLAN_TAG_OCTETS * len(frame.fields.get("vlan.id", ()))
+    if len(frame.data) <= start:
+        return b""
+    total = int.from_bytes(frame.data[start + 2 : start + 4], "big")
+    return frame.data[start + 4 * (frame.data[start] & 0x0F) : start + total]
+
+
+def quoted_flow(frame: Frame) -> Flow | None:
+    """The flow of the packet that an ICMP error is about (RFC 792); None when `frame` is no such message."""
+    if frame.number_of("ip.proto") != ICMP or frame.number_of("icmp.type") not in _ICMP_ERRORS:
+        return None
+    packet = ip_payload(frame)[8:]
+    header = 4 * (packet[0] & 0x0F) if packet else 0
+    if len(packet) < max(header, 20) + 8:
+        return None
+    source, target = str(IPv4Address(packet[12:16])), str(IPv4Address(packet[16:20]))
+    name = _NAMES.get(packet[9], f"protocol {packet[9]}")
+    if name == "icmp":
+        return Flow(name, source, int.from_bytes(packet[header + 4 : header + 6], "big"), target, 0)
+    ports = int.from_bytes(packet[header : header + 2], "big"), int.from_bytes(packet[header + 2 : header + 4], "big")
+    return Flow(name, source, ports[0], target, ports[1])
+
+
+def identity(frame: Frame) -> Hashable | None:
+    """What stays the same of an IP packet from its sender to its receiver; None of a frame without one."""
+    if frame.fields.get("ip.src"):
+        protocol = frame.number_of("ip.proto")
+        return (4, protocol, frame.number_of("ip.id"), frame.number_of("ip.frag_offset"), *_upper(frame, protocol))
+    if frame.fields.get("ipv6.src"):
+        protocol = frame.number_of("ipv6.nxt")
+        return (6, protocol, frame.number_of("ipv6.plen"), *_upper(frame, protocol))
+    return None
+
+
+def _upper(frame: Frame, protocol: int) -> tuple[Hashable, ...]:
+    """The invariant part of what the IP packet carries."""
+    if protocol == TCP and frame.fields.get("tcp.seq_raw"):
+        return (*(frame.get(name) for name in ("tcp.seq_raw", "tcp.ack_raw", "tcp.flags")), frame.get("tcp.payload"))
+    if protocol == UDP and frame.fields.get("udp.srcport"):
+        return (frame.get("udp.length"), frame.get("udp.payload"))
+    if protocol == ICMP and frame.fields.get("icmp.type"):
+        kind = frame.number_of("icmp.type")
+        packet = ip_payload(frame)[8:]
+        if kind in _ICMP_ERRORS:
+            return (kind, frame.number_of("icmp.code"), packet[4:6], packet[9:10])
+        return (kind, frame.number_of("icmp.code"), frame.get("icmp.seq"), packet)
+    return (ip_payload(frame) if frame.fields.get("ip.src") else frame.data[_ETHERNET_OCTETS + 8 :],)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A packet that came into a router and, unless `leaving` is None, left it."""
+
+    entering: Frame
+    leaving: Frame | None
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """All frames of a capture, findable by the packet that they carry."""
+
+    frames: Sequence[Frame]
+
+    @cached_property
+    def _by_identity(self) -> Mapping[Hashable, list[Frame]]:
+        found: defaultdict[Hashable, list[Frame]] = defaultdict(list)
+        for frame in self.frames:
+            key = identity(frame)
+            if key is not None:
+                found[key].append(frame)
+        return found
+
+    def of(self, frame: Frame) -> Sequence[Frame]:
+        """Every sighting of the packet in `frame`, and of exact repetitions of it, in time order."""
+        key = identity(frame)
+        return self._by_identity.get(key, [frame]) if key is not None else [frame]
+
+    def journey(self, frame: Frame) -> tuple[Frame, ...]:
+        """The sightings of the packet from `frame` on, until the next exact repetition at the same interface."""
+        journey: list[Frame] = []
+        for sighting in self.of(frame):
+            if sighting.number == frame.number:
+                journey = [sighting]
+            elif journey and (sighting.interface, sighting.direction) == (frame.interface, frame.direction):
+                break
+            elif journey:
+                journey.append(sighting)
+        return tuple(journey)
+
+    def onward(self, entering: Frame, place: str) -> Frame | None:
+        """The frame in which the packet that came in with `entering` left by `place`; repetitions pair in order."""
+        departures = [f for f in self.of(entering) if f.interface == place and f.direction == "out"]
+        for arrival in self.of(entering):
+            if arrival.interface == entering.interface and arrival.direction == "in":
+                leaving = next((f for f in departures if f.time_ns >= arrival.time_ns), None)
+                if arrival.number == entering.number:
+                    return leaving
+                if leaving is not None:
+                    departures.remove(leaving)
+        return None
+
+    def crossings(self, frames: Sequence[Frame], entry: str, exit_: str) -> Iterator[Crossing]:
+        """Each of `frames` that came in at `entry`, with the frame that left by `exit_`."""
+        for frame in frames:
+            if frame.interface == entry and frame.direction == "in" and identity(frame) is not None:
+                yield Crossing(frame, self.onward(frame, exit_))
