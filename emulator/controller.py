@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.errors import CommandFailed, LabFileError, MachineError, UsageError
+from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolve import resolve
 from emulator.lab.resolved import ResolvedLab
+from emulator.observe import observe, play
 from emulator.plan.compile import compile_plan
 from emulator.plan.ops import Plan
 from emulator.run import runs, tools
 from emulator.run.control import Control
 from emulator.run.session import Result, Session
+from emulator.verify.verdict import Report
 
 
 class Node:
@@ -199,6 +204,7 @@ def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: f
             node.name: {
                 "kind": node.kind,
                 "about": node.about,
+                "env": dict(node.env),
                 "interfaces": {
                     interface.name: {
                         "mac": interface.mac,
@@ -248,4 +254,70 @@ def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
     raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
 
 
-__all__ = ["LabFileError", "Node", "RunningLab", "UsageError", "attach", "load_lab", "up"]
+
+@dataclass(frozen=True)
+class Proof:
+    """A verification: its report, and with a twin the checks that it is meant to break."""
+
+    report: Report
+    expected: tuple[str, ...] | None = None
+
+
+def verify(
+    target: str, *, twin: str | None = None, bus: Bus | None = None, keep: str | Path | None = None
+) -> Proof:
+    """Prove a lab layer by layer.
+
+    Args:
+        target: a running lab's name, which is verified as it runs; otherwise a shipped lab's name, a lab file or its
+            folder, of which an instance is brought up and taken down.
+        twin: break a fresh instance in this way first.
+        keep: write the capture there (pcapng).
+    """
+    if twin is None and target in runs.names():
+        lab = attach(target)
+        try:
+            return Proof(verify_running(lab, bus=bus, keep=keep))
+        finally:
+            lab.close()
+    source = runs.find_source(target) if target not in runs.names() else Path(runs.facts(runs.directory(target))["source"])
+    with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
+        expected = None
+        if twin is not None:
+            expected = lab.lab.twins[twin].spec.fails
+            for step in lab.lab.twins[twin].steps:
+                play(lab.lab, lab.session, lab.directory, step, {})
+        return Proof(verify_running(lab, bus=bus, keep=keep), expected)
+
+
+def _short_name(source: Path) -> str:
+    name = (source.parent if source.name == "lab.yml" else source).stem
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40].strip("-") or "lab"
+
+
+def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path | None = None) -> Report:
+    """Play the scenes of a running lab, and judge its checks from what was recorded."""
+    from emulator.verify.judge import judge
+
+    if not lab.lab.checks:
+        raise UsageError(f"the lab {lab.lab.name} has no checks to prove")
+    began = time.monotonic()
+    capture = Path(keep) if keep else lab.directory / "capture.pcapng"
+    try:
+        watched = observe(lab.lab, lab.session, lab.directory, run=_count_run(lab.directory), capture=capture, bus=bus)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {capture}: {error.strerror}") from None
+    results = judge(lab.lab, watched.evidence)
+    return Report(lab.lab.name, results, round(time.monotonic() - began, 3), str(keep) if keep else None)
+
+
+def _count_run(directory: Path) -> int:
+    """The number of this verification of the lab, from 0; two at the same time get different ones."""
+    descriptor = os.open(directory / "runs", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        number = int(os.read(descriptor, 32) or b"0")
+        os.pwrite(descriptor, str(number + 1).encode(), 0)
+        return number
+    finally:
+        os.close(descriptor)

@@ -37,6 +37,11 @@ _IF_NAME, _IF_MACADDR, _IF_TSRESOL, _IF_TSOFFSET = 2, 6, 9, 14
 _EPB_FLAGS = 2
 _ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFRECV, _ISB_IFDROP = 2, 3, 4, 5
 
+_EPB_HEAD: Final = struct.Struct("=7I")
+_EPB_TAIL: Final = struct.Struct("=HHIII")
+"""The flags option, the end of the options, and the block's length again."""
+_U32: Final = struct.Struct("=I")
+
 _DIRECTION_BITS: Final[dict[Direction | None, int]] = {None: 0, "in": 1, "out": 2}
 _DIRECTIONS: Final[dict[int, Direction]] = {1: "in", 2: "out"}
 
@@ -124,10 +129,10 @@ class Writer:
         original = captured if length is None else length
         padding = -captured % 4
         total = 32 + captured + padding + (12 if direction else 0)
-        head = struct.pack("=III", _ENHANCED_PACKET, total, interface) + _time(time_ns)
-        sizes = struct.pack("=II", captured, original)
-        tail = struct.pack("=HHIII", _EPB_FLAGS, 4, _DIRECTION_BITS[direction], 0, total) if direction else b""
-        self._gather(b"".join((head, sizes, data, bytes(padding), tail or struct.pack("=I", total))))
+        high, low = time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF
+        head = _EPB_HEAD.pack(_ENHANCED_PACKET, total, interface, high, low, captured, original)
+        tail = _EPB_TAIL.pack(_EPB_FLAGS, 4, _DIRECTION_BITS[direction], 0, total) if direction else _U32.pack(total)
+        self._gather(b"".join((head, data, bytes(padding), tail)))
 
     def statistics(self, interface: int, *, received: int, dropped: int, start_ns: int, end_ns: int) -> None:
         """Say how many packets `interface` gave to the capture and how many of those were lost.
@@ -328,30 +333,26 @@ class _PcapngReader:
         self._clocks.append(clock)
         self._snaplens.append(snaplen)
 
-    def _packet(
-        self, interface: int, high: int, low: int, data: bytes, captured: int, length: int, options: bytes
-    ) -> None:
+    def _packet(self, body: bytes, interface: int, high: int, low: int, captured: int, length: int) -> None:
         if self._section_first + interface >= len(self.interfaces):
             raise _DamageError(f"a packet of interface {interface}, which its section does not describe")
-        if len(data) < captured:
-            raise _DamageError(f"a packet of {captured} octets in a block that holds {len(data)}")
+        end = 20 + captured
+        if end > len(body):
+            raise _DamageError(f"a packet of {captured} octets in a block that holds {len(body) - 20}")
         flags = 0
-        for code, value in self._options(options, 0):
+        for code, value in self._options(body, end + -captured % 4):
             if code == _EPB_FLAGS:
                 flags = self._number(value, "I")
         time_ns = self._clocks[interface].ns(high, low)
         place = self._section_first + interface
-        self.packets.append(Packet(place, time_ns, data, length, _DIRECTIONS.get(flags & 3)))
+        self.packets.append(Packet(place, time_ns, body[20:end], length, _DIRECTIONS.get(flags & 3)))
 
     def _enhanced_packet(self, body: bytes) -> None:
-        interface, high, low, captured, length = struct.unpack_from(self._order + "IIIII", body)
-        end = 20 + captured
-        self._packet(interface, high, low, body[20:end], captured, length, body[end + -captured % 4 :])
+        self._packet(body, *struct.unpack_from(self._order + "IIIII", body))
 
     def _obsolete_packet(self, body: bytes) -> None:
         interface, _drops, high, low, captured, length = struct.unpack_from(self._order + "HHIIII", body)
-        end = 20 + captured
-        self._packet(interface, high, low, body[20:end], captured, length, body[end + -captured % 4 :])
+        self._packet(body, interface, high, low, captured, length)
 
     def _simple_packet(self, body: bytes) -> None:
         (length,) = struct.unpack_from(self._order + "I", body)

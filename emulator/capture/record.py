@@ -10,16 +10,16 @@ import resource
 import select
 import socket
 import time
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import heappop, heappush, heapreplace
 from typing import Final
 
 from emulator.capture.pcapng import SNAPLEN_MAX, Writer
-from emulator.capture.ring import BLOCK_OCTETS_MIN, RETIRE_MS, Arrival, Ring, Shape
+from emulator.capture.ring import BLOCK_OCTETS_MIN, RETIRE_MS, Arrival, Block, Ring, Shape
 from emulator.errors import CommandFailed, UsageError
 from emulator.run import kernel
 
@@ -29,11 +29,17 @@ WINDOW_NS: Final = 3 * RETIRE_MS * 1_000_000
 DRAIN_MAX_S: Final = 0.5
 """How long to wait for packets that the kernel has counted but not handed over. Two retire timeouts are normal."""
 
+BACKLOG_OCTETS: Final = 128 << 20
+"""Packets read and not yet written, at most; beyond this they stay in the rings, which then overflow and count it."""
+
 RINGS_OCTETS: Final = 64 << 20
 """Kernel memory for all rings together, as long as each has RING_OCTETS_MIN."""
 
 RING_OCTETS_MAX: Final = 1 << 20
 RING_OCTETS_MIN: Final = 2 * BLOCK_OCTETS_MIN
+
+_CHUNK: Final = 500
+"""Packets written between two looks at the rings."""
 
 _THREADS_MAX: Final = 64
 
@@ -145,12 +151,13 @@ def _record(
         for fd, events in poll.poll(order.wait_ms(time.monotonic_ns())):
             if fd == stop_fd:
                 stopping = True
-            else:
+            elif order.octets < BACKLOG_OCTETS:
                 _take(ports[fd], events, order)
-        _write(order.due(time.monotonic_ns()), writer, snaplen)
+        _write(order.due(time.monotonic_ns(), _CHUNK), writer, snaplen)
     stopped_ns = time.time_ns()
     _drain(list(ports.values()), order)
-    _write(order.rest(stopped_ns), writer, snaplen)
+    while chunk := order.rest(stopped_ns, _CHUNK):
+        _write(chunk, writer, snaplen)
 
     figures = []
     with _writing():
@@ -206,48 +213,63 @@ def _writing() -> Iterator[None]:
 class _Order:
     """Puts the packets of many interfaces in time order, by holding each until no older one can come.
 
-    When a batch was read WINDOW_NS ago, every ring has since shown all that had arrived when it was read: packets
+    When a block was read WINDOW_NS ago, every ring has since shown all that had arrived when it was read: packets
     up to its newest are complete. Only ages are compared, by the monotonic clock, so a step of the
     wall clock can spoil the order around it but never hold packets back.
+
+    Blocks are held as they are, and taken apart only when their turn comes: a burst is limited by BACKLOG_OCTETS,
+    not by the speed of this program.
     """
 
     def __init__(self, from_ns: int) -> None:
+        self.octets = 0
+        """Size of the blocks that are held."""
         self._from_ns = from_ns
-        self._held: list[tuple[int, int, _Port, Arrival]] = []
-        self._batches: deque[tuple[int, int]] = deque()
+        self._complete_ns = 0
+        self._ages: deque[tuple[int, int]] = deque()
+        self._heap: list[tuple[int, int, _Port, Block | list[Arrival], int]] = []
         self._serial = 0
 
-    def add(self, now_ns: int, port: _Port, arrivals: Sequence[Arrival]) -> None:
-        """Hold `arrivals`, read from `port` at `now_ns` of the monotonic clock."""
-        newest = 0
-        for arrival in arrivals:
-            if arrival.time_ns >= self._from_ns:
-                self._serial += 1
-                self._held.append((arrival.time_ns, self._serial, port, arrival))
-                newest = max(newest, arrival.time_ns)
-        if newest:
-            self._batches.append((now_ns, newest))
+    def add(self, now_ns: int, port: _Port, blocks: Sequence[Block]) -> None:
+        """Hold `blocks`, read from `port` at `now_ns` of the monotonic clock."""
+        for block in blocks:
+            self._serial += 1
+            self.octets += len(block.octets)
+            heappush(self._heap, (block.opened_ns, self._serial, port, block, len(block.octets)))
+            self._ages.append((now_ns, block.newest_ns))
 
     def wait_ms(self, now_ns: int) -> float | None:
         """How long until something is due, in milliseconds; None when nothing is held."""
-        return max(0, self._batches[0][0] + WINDOW_NS - now_ns) / 1e6 if self._batches else None
+        if self._complete_ns:
+            return 0
+        return max(0, self._ages[0][0] + WINDOW_NS - now_ns) / 1e6 if self._ages else None
 
-    def due(self, now_ns: int) -> list[tuple[_Port, Arrival]]:
-        """The packets, in order, which nothing can precede any more."""
-        complete_ns = 0
-        while self._batches and self._batches[0][0] + WINDOW_NS <= now_ns:
-            complete_ns = max(complete_ns, self._batches.popleft()[1])
-        return self._release(complete_ns) if complete_ns else []
+    def due(self, now_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
+        """At most `limit` packets, in order, which nothing can precede any more."""
+        while self._ages and self._ages[0][0] + WINDOW_NS <= now_ns:
+            self._complete_ns = max(self._complete_ns, self._ages.popleft()[1])
+        released = self._release(self._complete_ns, limit)
+        if len(released) < limit:
+            self._complete_ns = 0
+        return released
 
-    def rest(self, until_ns: int) -> list[tuple[_Port, Arrival]]:
-        """All that is held, in order, up to `until_ns` since the epoch."""
-        return self._release(until_ns)
+    def rest(self, until_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
+        """At most `limit` of all that is held, in order, up to `until_ns` since the epoch."""
+        return self._release(until_ns, limit)
 
-    def _release(self, until_ns: int) -> list[tuple[_Port, Arrival]]:
-        self._held.sort()
-        cut = bisect_right(self._held, until_ns, key=lambda held: held[0])
-        released = [(port, arrival) for _time_ns, _serial, port, arrival in self._held[:cut]]
-        del self._held[:cut]
+    def _release(self, until_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
+        heap, released = self._heap, list[tuple[_Port, Arrival]]()
+        while heap and heap[0][0] <= until_ns and len(released) < limit:
+            _time_ns, serial, port, held, octets = heap[0]
+            if isinstance(held, Block):
+                held = port.ring.packets(held)[::-1]
+            elif (arrival := held.pop()).time_ns >= self._from_ns:
+                released.append((port, arrival))
+            if held:
+                heapreplace(heap, (held[-1].time_ns, serial, port, held, octets))
+            else:
+                heappop(heap)
+                self.octets -= octets
         return released
 
 

@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from emulator.capture.frame import Direction
@@ -47,11 +48,17 @@ _ARPHRD_ETHER: Final = 1
 _ARPHRD_LOOPBACK: Final = 772
 
 _BLOCK_STATUS: Final = 8
-"""Where tpacket_block_desc has block_status, num_pkts and offset_to_first_pkt."""
+"""Where tpacket_block_desc has block_status."""
+
+_BLOCK_HEADER: Final = struct.Struct("=4I8x4I")
+"""From there on: block_status, num_pkts, offset_to_first_pkt, blk_len, and the times of opening and last packet."""
 
 _PACKET_HEADER: Final = struct.Struct("=6IH6xIH20xB")
 """Of tpacket3_hdr: tp_next_offset, tp_sec, tp_nsec, tp_snaplen, tp_len, tp_status, tp_mac, tp_vlan_tci, tp_vlan_tpid;
 of the sockaddr_ll behind it: sll_pkttype."""
+
+_S: Final = 1_000_000_000
+_time_of = attrgetter("time_ns")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,6 +70,17 @@ class Arrival(NamedTuple):
     data: bytes
     length: int
     direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A retired block, copied out of the ring; `first` is where in `octets` the first of `count` packets is."""
+
+    opened_ns: int
+    newest_ns: int
+    count: int
+    first: int
+    octets: bytes
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,7 @@ class Ring:
         self.dropped = 0
         """Packets that found the ring full, as of the last `count()`."""
         self.taken = 0
-        """Packets that `read` has taken out."""
+        """Packets in the blocks that `read` has taken out."""
         self._sock = sock
         self._shape = shape
         self._block = 0
@@ -126,40 +144,47 @@ class Ring:
         """Forget that the interface is down (ENETDOWN); packets come again when it is up."""
         self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
-    def read(self) -> list[Arrival]:
-        """Take the packets of all retired blocks, once round the ring at most."""
-        arrivals: list[Arrival] = []
+    def read(self) -> list[Block]:
+        """Take all retired blocks, once round the ring at most, and give their room back to the kernel."""
+        blocks: list[Block] = []
         for _ in range(self._shape.blocks):
             base = self._block * self._shape.block_octets
-            status, count, first = struct.unpack_from("@3I", self._memory, base + _BLOCK_STATUS)
-            if not status & _STATUS_USER:
+            # Native access: the status word, which the kernel writes last, is read and written at once.
+            if not struct.unpack_from("@I", self._memory, base + _BLOCK_STATUS)[0] & _STATUS_USER:
                 break
-            self._read_block(base + first, count, arrivals)
+            header = _BLOCK_HEADER.unpack_from(self._memory, base + _BLOCK_STATUS)
+            _status, count, first, octets, opened_s, opened_ns, newest_s, newest_ns = header
+            copy = self._memory[base : base + octets]
             struct.pack_into("@I", self._memory, base + _BLOCK_STATUS, _STATUS_KERNEL)
             self._block = (self._block + 1) % self._shape.blocks
-        return arrivals
+            if count:
+                self.taken += count
+                blocks.append(Block(opened_s * _S + opened_ns, newest_s * _S + newest_ns, count, first, copy))
+        return blocks
 
-    def _read_block(self, offset: int, count: int, arrivals: list[Arrival]) -> None:
-        memory = self._memory
-        self.taken += count
-        for _ in range(count):
+    def packets(self, block: Block) -> list[Arrival]:
+        """The packets of `block` in time order. On `lo` only those that arrive: what left there is the same packet."""
+        memory, offset = block.octets, block.first
+        ethernet = self.link_type == LINKTYPE_ETHERNET
+        arrivals: list[Arrival] = []
+        for _ in range(block.count):
             header = _PACKET_HEADER.unpack_from(memory, offset)
             step, seconds, nanoseconds, captured, length, status, mac, tci, tpid, kind = header
             start = offset + mac
-            data = memory[start : start + captured]
-            if status & _STATUS_VLAN_VALID and self.link_type == LINKTYPE_ETHERNET:
-                if not status & _STATUS_VLAN_TPID_VALID:
-                    tpid = _ETH_P_8021Q
-                data = data[:12] + struct.pack("!HH", tpid, tci & 0xFFFF) + data[12:]
-                length += 4
             offset += step
-            if kind == _PACKET_OUTGOING:
-                if self._hardware == _ARPHRD_LOOPBACK:
-                    continue
-                direction: Direction = "out"
-            else:
-                direction = "in"
-            arrivals.append(Arrival(seconds * 1_000_000_000 + nanoseconds, data, length, direction))
+            if kind == _PACKET_OUTGOING and self._hardware == _ARPHRD_LOOPBACK:
+                continue
+            data = memory[start : start + captured]
+            if status & _STATUS_VLAN_VALID and ethernet:
+                # The kernel has taken the tag out of the frame.
+                kind_of_tag = tpid if status & _STATUS_VLAN_TPID_VALID else _ETH_P_8021Q
+                data = data[:12] + struct.pack("!HH", kind_of_tag, tci & 0xFFFF) + data[12:]
+                length += 4
+            direction: Direction = "out" if kind == _PACKET_OUTGOING else "in"
+            arrivals.append(Arrival(seconds * _S + nanoseconds, data, length, direction))
+        # Two processors that fill neighbouring slots take the time after the place.
+        arrivals.sort(key=_time_of)
+        return arrivals
 
     def count(self) -> None:
         """Add to `placed` and `dropped` what the kernel has counted since the last call (it counts from 0 again)."""

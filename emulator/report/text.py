@@ -41,10 +41,11 @@ def summary(report: Report) -> str:
 def _rows(result: Result, names: int, width: int, colour: bool) -> list[str]:
     """A check's line, wrapped so that the reason stays in its column."""
     head = f"  {result.verdict.upper():<{_WORD_CHARACTERS}}  {printable(result.name):<{names}}  "
+    indent = " " * len(head)
     room = max(width - len(head), _LEAST_REASON_CHARACTERS)
     reason = " ".join(printable(result.reason).split())
     first, *rest = textwrap.wrap(reason, room, break_on_hyphens=False) or [""]
     if colour:
         word = result.verdict.upper()
         head = head.replace(word, f"\x1b[{_COLOURS[result.verdict]}m{word}\x1b[0m", 1)
-    return [(head + first).rstrip(), *(" " * (width - room if room < width else 0) + line for line in rest)]
+    return [(head + first).rstrip(), *(indent + line for line in rest)]

@@ -1,0 +1,36 @@
+# make lab-nat    build the home-router lab, prove every layer, leave it running
+# make test       everything that this repository promises, checked
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev labs test bench clean
+SHELL := /bin/sh
+WIRELAB := .venv/bin/wirelab
+
+help: ## show what can be done
+	@echo "make lab-NAME     bring the lab NAME up, prove it, leave it running (make lab-nat)"
+	@echo "make down-NAME    take it down"
+	@echo "make labs         list the labs"
+	@echo "make setup        only install what is missing"
+	@echo "make test         check everything: style, types, import rules, unit tests, live labs"
+	@echo "make clean        remove the environment and caches"
+
+setup: ## install what is missing: system packages (sudo where needed), Python packages into .venv
+	@tools/setup.sh
+
+setup-dev:
+	@tools/setup.sh dev
+
+labs: setup ## list the labs
+	@$(WIRELAB) labs
+
+lab-%: setup
+	@tools/lab.sh $(WIRELAB) "$*"
+
+down-%: setup
+	@$(WIRELAB) down "$*"
+
+test: setup-dev
+	@tools/test.sh
+
+clean: ## remove the environment and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info artefacts
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""The Internet checksum (RFC 1071) of captured headers, and what Wireshark calls its status."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+BAD: Final = 0
+GOOD: Final = 1
+UNVERIFIED: Final = 2
+
+
+def is_right(octets: bytes) -> bool:
+    """Whether `octets`, with the checksum in its place, sum up to minus zero in ones' complement (RFC 1071, section 1).
+
+    A sum of 16-bit words with end-around carry is the remainder of the whole number divided by 2¹⁶ - 1.
+    """
+    number = int.from_bytes(octets + bytes(len(octets) % 2), "big")
+    return number != 0 and number % 0xFFFF == 0
+
+
+def status(octets: bytes) -> int:
+    """GOOD or BAD for `octets` that include their checksum."""
+    return GOOD if is_right(octets) else BAD
+
+
+def pseudo_header(source: bytes, destination: bytes, protocol: int, length: int) -> bytes:
+    """What TCP, UDP and ICMPv6 put before their own octets when they sum (RFC 9293, section 3.1; RFC 8200, section 8.1).
+
+    Args:
+        source: the IP address, 4 or 16 octets.
+        destination: likewise.
+        protocol: the number in the IP header.
+        length: octets of the transport header and its data.
+    """
+    if len(source) == 4:
+        return source + destination + struct.pack("!HH", protocol, length)
+    return source + destination + struct.pack("!II", length, protocol)

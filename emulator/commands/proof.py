@@ -1,0 +1,85 @@
+"""`wirelab verify` and `wirelab capture`: what runs is proved, and recorded."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from emulator.errors import CommandFailed
+from emulator.run import runs
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Prove a lab: a running one, or an instance of its own that is taken down afterwards."""
+    from emulator import controller
+    from emulator.commands.progress import progress
+    from emulator.report.json import render as as_json
+    from emulator.report.junit import render as as_junit
+    from emulator.report.text import render as as_text
+
+    with progress() as bus:
+        proof = controller.verify(options.lab, twin=options.twin, bus=bus, keep=options.write)
+    if options.junit:
+        Path(options.junit).write_text(as_junit([proof.report]), encoding="utf-8")
+    if options.json:
+        print(as_json(proof.report))
+    else:
+        width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
+        print(as_text(proof.report, width=width, colour=sys.stdout.isatty()))
+        if proof.expected is not None:
+            print(_twin_line(options.twin, proof))
+    return 0 if proof.report.success else 1
+
+
+def _twin_line(twin: str, proof: object) -> str:
+    from emulator.controller import Proof
+
+    if not isinstance(proof, Proof) or proof.expected is None:
+        return ""
+    failed = {result.name for result in proof.report.results if result.verdict.value == "fail"}
+    meant = set(proof.expected)
+    if failed == meant and not proof.report.count_unknown:
+        return f"broken by {twin}: exactly the checks that it is meant to break fail"
+    missing, extra = ", ".join(sorted(meant - failed)), ", ".join(sorted(failed - meant))
+    parts = [f"should fail but do not: {missing}" if missing else "", f"fail unexpectedly: {extra}" if extra else ""]
+    return f"broken by {twin}: " + "; ".join(part for part in parts if part)
+
+
+def capture(options: argparse.Namespace) -> int:
+    """Record packets until Ctrl-C, or until the lab ends."""
+    from emulator.capture.recorder import Recorder
+
+    folder = runs.directory(options.lab)
+    nodes = list(runs.facts(folder)["nodes"])
+    to_stdout = options.write == "-"
+    try:
+        output = os.dup(1) if to_stdout else os.open(options.write, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {options.write}: {error.strerror}") from None
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake_write)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    recorder = Recorder(folder, nodes, output, options.places)
+    os.close(output)
+    try:
+        count = recorder.wait_ready()
+        print(f"recording {count} interfaces of {options.lab}; Ctrl-C ends it", file=sys.stderr)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        while not select.select([wake_read], [], [], 0.2)[0]:
+            if recorder.ended() or not os.fstat(lock).st_nlink:
+                break
+        os.close(lock)
+        figures = recorder.stop()
+    finally:
+        with contextlib.suppress(OSError):
+            recorder.close()
+    lost = f", {figures.dropped} of them lost" if figures.dropped else ", none lost"
+    print(f"{figures.received} packets{lost}", file=sys.stderr)
+    return 0

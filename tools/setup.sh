@@ -1,0 +1,108 @@
+#!/bin/sh
+# Installs what labs need and this machine lacks: system packages through apt (with sudo where needed), Python packages
+# into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need.
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+export PATH
+
+say() { printf '%s\n' "setup: $*" >&2; }
+
+missing=
+need() { # PROGRAM PACKAGE
+    command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
+}
+need ip iproute2
+need ping iputils-ping
+need curl curl
+need dig bind9-dnsutils
+need iptables-restore iptables
+need conntrack conntrack
+need dnsmasq dnsmasq-base
+need unbound unbound
+need unbound-control unbound
+need nsd nsd
+need busybox busybox
+need udhcpc udhcpc
+need unshare util-linux
+
+python=
+for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
+    if command -v "$candidate" >/dev/null 2>&1 &&
+        "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+[ -n "$python" ] || missing="$missing python3"
+if [ ! -x .venv/bin/python ] && { [ -z "$python" ] || ! "$python" -c 'import ensurepip' 2>/dev/null; }; then
+    missing="$missing python3-venv"
+fi
+
+if [ -n "$missing" ]; then
+    missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "this machine lacks (names of Debian's packages): $missing"
+        exit 3
+    fi
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null 2>&1 || { say "as root: apt-get install $missing"; exit 3; }
+        sudo=sudo
+    fi
+    say "installing $missing"
+    # Labs start these daemons themselves, in their own namespaces: the packages must not start them on the machine.
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e "$policy" ]; then
+        made=yes
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+        $sudo chmod 755 "$policy"
+        trap '$sudo rm -f "$policy"' EXIT INT TERM
+    fi
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -qq || say "apt-get update failed; trying with what is known"
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    if [ -n "$made" ]; then
+        $sudo rm -f "$policy"
+        trap - EXIT INT TERM
+        if [ -d /run/systemd/system ]; then
+            for unit in unbound nsd; do
+                case " $missing " in *" $unit "*) $sudo systemctl disable --quiet "$unit" 2>/dev/null || : ;; esac
+            done
+        fi
+    fi
+    for candidate in /usr/bin/python3 "$python" python3; do
+        if [ -n "$candidate" ] && "$candidate" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python=$candidate
+            break
+        fi
+    done
+fi
+
+install() { # REQUIREMENTS STAMP
+    if ! cmp -s "$1" "$2" 2>/dev/null; then
+        say "installing the Python packages of $1"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$1"
+        cp "$1" "$2"
+    fi
+}
+
+home=$(sed 's/ [0-9]* [0-9]*$//' .venv/installed-here 2>/dev/null || :)
+if ! .venv/bin/python -c '' 2>/dev/null || [ "${home:-$PWD}" != "$PWD" ]; then
+    say "making .venv with $python"
+    rm -rf .venv
+    "$python" -m venv .venv
+fi
+install requirements.txt .venv/installed.txt
+if [ "${1-}" = dev ]; then
+    install requirements-dev.txt .venv/installed-dev.txt
+fi
+
+# The package runs from this folder (an editable installation); again only when the folder moved or its metadata changed.
+stamp=.venv/installed-here
+wanted="$PWD $(cksum <pyproject.toml)"
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || [ ! -x .venv/bin/wirelab ]; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+        --config-settings editable_mode=compat -e .
+    printf '%s\n' "$wanted" >"$stamp"
+fi
