@@ -11,6 +11,7 @@ Errors are raised low with facts and worded once, by `render`, at the door.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class WirelabError(Exception):
         self.hint = hint
 
 
-class CommandFailed(WirelabError):
+class CommandFailed(WirelabError):  # noqa: N818 — it names an event, not a kind of mistake
     """A program or a step of a build failed."""
 
 
@@ -52,7 +53,7 @@ class MachineError(WirelabError):
     exit_status = EXIT_MACHINE
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Problem:
     """One thing that is wrong in a lab file, and where: line and column count from 1."""
 
@@ -64,7 +65,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return one_line(f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else ""))
 
 
 class LabFileError(WirelabError):
@@ -73,13 +74,27 @@ class LabFileError(WirelabError):
     exit_status = EXIT_USAGE
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
+        self.problems = tuple(sorted(set(problems), key=_by_place))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def _by_place(problem: Problem) -> tuple[str, int, int, str, str]:
+    return problem.file, problem.line, problem.column, problem.message, problem.hint or ""
+
+
+def is_shown(character: str) -> bool:
+    """Whether a terminal shows `character` as itself: no control, no change of direction; every kind of space is."""
+    return character.isprintable() or unicodedata.category(character) == "Zs"
 
 
 def printable(text: str) -> str:
     """`text` with control characters shown as escapes, so that no name or payload can drive a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if is_shown(c) or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def one_line(text: str) -> str:
+    """`text` as `printable` shows it, its line ends and tabs escaped too, so that no name can pretend to be a line."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def render(error: WirelabError) -> str:

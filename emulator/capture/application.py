@@ -6,7 +6,6 @@ Names of our own, for what Wireshark has no field for, begin with `wirelab.`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 
 from emulator.capture.frame import Value
@@ -22,8 +21,6 @@ _TYPES: Final = {
 _NAME_FIELDS: Final = {1: "dns.a", 2: "dns.ns", 5: "dns.cname", 12: "dns.ptr.domain_name", 28: "dns.aaaa"}
 _OPT: Final = 41
 
-_DHCP_MAGIC: Final = b"c\x82Sc"
-_DHCP_HEADER_OCTETS: Final = 236
 _DHCP_OPTIONS: Final = {
     "message-type": "dhcp.option.dhcp",
     "subnet_mask": "dhcp.option.subnet_mask",
@@ -101,17 +98,17 @@ def dns_fields(message: Any) -> tuple[Fields, bool]:
         "dns.id": [message.id],
         "dns.flags.response": [bool(message.qr)],
         "dns.flags.opcode": [message.opcode],
-        "dns.flags.authoritative": [bool(message.aa)],
         "dns.flags.truncated": [bool(message.tc)],
         "dns.flags.recdesired": [bool(message.rd)],
-        "dns.flags.recavail": [bool(message.ra)],
-        "dns.flags.rcode": [message.rcode],
         "dns.count.queries": [message.qdcount],
         "dns.count.answers": [message.ancount],
         "dns.count.auth_rr": [message.nscount],
         "dns.count.add_rr": [message.arcount],
     }
-    whole = True
+    if message.qr:
+        fields["dns.flags.authoritative"] = [bool(message.aa)]
+        fields["dns.flags.recavail"] = [bool(message.ra)]
+        fields["dns.flags.rcode"] = [message.rcode]
     questions = [record for record in message.getfieldval("qd") if hasattr(record, "qname")]
     for question in questions:
         fields.setdefault("dns.qry.name", []).append(_name(question.qname))
@@ -179,13 +176,8 @@ def _name(octets: bytes) -> str:
     return text(octets).removesuffix(".") or "<Root>"
 
 
-def dhcp_fields(message: Any, options: Iterable[Any]) -> tuple[Fields, bool]:
-    """The fields of a dissected DHCP message (RFC 2131), and whether all its options could be read.
-
-    Args:
-        message: the fixed part.
-        options: name and values of each option; `octets` in place of one that could not be read.
-    """
+def dhcp_fields(message: Any) -> tuple[Fields, bool]:
+    """The fields of a dissected DHCP message (RFC 2131, RFC 2132), and whether all its options could be read."""
     hardware: bytes = message.chaddr
     fields: Fields = {
         "dhcp.type": [message.op],
@@ -199,8 +191,9 @@ def dhcp_fields(message: Any, options: Iterable[Any]) -> tuple[Fields, bool]:
     }
     if message.htype == 1 and message.hlen == 6:
         fields["dhcp.hw.mac_addr"] = [hardware[:6].hex(":")]
-    whole = True
-    for option in options:
+    options = message.payload.fields.get("options")
+    whole = isinstance(options, list) or not message.payload
+    for option in options or ():
         if isinstance(option, bytes):
             whole = False
         elif isinstance(option, tuple):
@@ -212,9 +205,3 @@ def dhcp_fields(message: Any, options: Iterable[Any]) -> tuple[Fields, bool]:
                 found = fields.setdefault("dhcp.option.request_list_item", [])
                 found += [number for value in values for number in (value if isinstance(value, list) else [value])]
     return fields, whole
-
-
-def dhcp_options(payload: bytes) -> bytes | None:
-    """The octets of the options in a DHCP message, None in a BOOTP message without them (RFC 2131, section 3)."""
-    start = _DHCP_HEADER_OCTETS + len(_DHCP_MAGIC)
-    return payload[start:] if payload[_DHCP_HEADER_OCTETS:start] == _DHCP_MAGIC else None

@@ -25,7 +25,7 @@ def status(octets: bytes) -> int:
 
 
 def pseudo_header(source: bytes, destination: bytes, protocol: int, length: int) -> bytes:
-    """What TCP, UDP and ICMPv6 put before their own octets when they sum (RFC 9293, section 3.1; RFC 8200, section 8.1).
+    """What TCP, UDP and ICMPv6 sum before their own octets (RFC 9293, section 3.1; RFC 8200, section 8.1).
 
     Args:
         source: the IP address, 4 or 16 octets.

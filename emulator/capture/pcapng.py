@@ -205,14 +205,13 @@ def read(source: str | Path | BinaryIO) -> Capture:
         try:
             data = Path(source).read_bytes()
         except (OSError, ValueError) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+            reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot read {name}: {reason}") from error
     else:
         name = str(getattr(source, "name", "the capture"))
         data = source.read()
-    reader: _PcapngReader | _PcapReader
     if len(data) >= 12 and data[:4] == _SECTION_HEADER.to_bytes(4, "big") and _order(data, 8, _BYTE_ORDER_MAGIC):
-        reader = _PcapngReader(data)
+        reader: _PcapngReader | _PcapReader = _PcapngReader(data)
     elif len(data) >= 24 and any(_order(data, 0, magic) for magic in _PCAP_MAGICS):
         reader = _PcapReader(data)
     else:

@@ -142,8 +142,8 @@ def _record(
             ports[ring.fileno()] = _Port(number, name, ring)
             poll.register(ring, select.POLLIN)
         writer.flush()
-    started_ns = time.time_ns()
-    order = _Order(started_ns)
+    started_ns, started_monotonic_ns = time.time_ns(), time.monotonic_ns()
+    order = _Order(started_ns, started_monotonic_ns)
     ready(len(ports))
 
     stopping = False
@@ -154,7 +154,8 @@ def _record(
             elif order.octets < BACKLOG_OCTETS:
                 _take(ports[fd], events, order)
         _write(order.due(time.monotonic_ns(), _CHUNK), writer, snaplen)
-    stopped_ns = time.time_ns()
+    # When the wall clock was set back meanwhile, packets from before are not from after the stop.
+    stopped_ns = max(time.time_ns(), started_ns + time.monotonic_ns() - started_monotonic_ns)
     _drain(list(ports.values()), order)
     while chunk := order.rest(stopped_ns, _CHUNK):
         _write(chunk, writer, snaplen)
@@ -215,16 +216,18 @@ class _Order:
 
     When a block was read WINDOW_NS ago, every ring has since shown all that had arrived when it was read: packets
     up to its newest are complete. Only ages are compared, by the monotonic clock, so a step of the
-    wall clock can spoil the order around it but never hold packets back.
+    wall clock can spoil the order around it but neither hold packets back nor lose them.
 
     Blocks are held as they are, and taken apart only when their turn comes: a burst is limited by BACKLOG_OCTETS,
     not by the speed of this program.
     """
 
-    def __init__(self, from_ns: int) -> None:
+    def __init__(self, from_ns: int, now_ns: int) -> None:
+        """Packets from before `from_ns` since the epoch, which is `now_ns` of the monotonic clock, are left out."""
         self.octets = 0
         """Size of the blocks that are held."""
         self._from_ns = from_ns
+        self._settled_ns = now_ns + 2 * WINDOW_NS
         self._complete_ns = 0
         self._ages: deque[tuple[int, int]] = deque()
         self._heap: list[tuple[int, int, _Port, Block | list[Arrival], int]] = []
@@ -246,6 +249,8 @@ class _Order:
 
     def due(self, now_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
         """At most `limit` packets, in order, which nothing can precede any more."""
+        if now_ns > self._settled_ns:
+            self._from_ns = 0
         while self._ages and self._ages[0][0] + WINDOW_NS <= now_ns:
             self._complete_ns = max(self._complete_ns, self._ages.popleft()[1])
         released = self._release(self._complete_ns, limit)

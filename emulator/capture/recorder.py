@@ -12,13 +12,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emulator.capture.record import Source, record
 from emulator.errors import CommandFailed, UsageError, WirelabError
+from emulator.run import kernel
 from emulator.run.control import Control, enter_lab
 
 
@@ -26,18 +27,43 @@ def main(arguments: Sequence[str]) -> int:
     """Record until standard input ends; returns the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    directory, output, nodes, only = Path(arguments[0]), int(arguments[1]), json.loads(arguments[2]), list(arguments[3:])
+    directory, output, nodes = Path(arguments[0]), int(arguments[1]), json.loads(arguments[2])
+    only = list(arguments[3:])
     try:
         with Control(directory) as control:
             networks = control.node_networks(nodes)
             enter_lab(control.own_spaces())
         sources = [Source(node, descriptor) for node, descriptor in networks.items()]
-        figures = record(
-            sources, output, stop_fd=0, ready=lambda count: _say({"ready": count}), only=only or None
-        )
     except (WirelabError, OSError) as error:
-        _say({"error": getattr(error, "message", None) or str(error), "usage": isinstance(error, UsageError)})
-        return 1
+        return _failed(error)
+    return _in_child(lambda: _record(sources, output, only))
+
+
+def _in_child(work: Callable[[], int]) -> int:
+    """Do `work` in a child, which is in the lab's PID namespace as well. This process is half-way in it: its children
+    belong there but itself does not, and the kernel gives such a process no threads (clone(2), EINVAL)."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            kernel.die_with_parent(signal.SIGKILL)
+            status = work()
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _failed(error: WirelabError | OSError) -> int:
+    _say({"error": getattr(error, "message", None) or str(error), "usage": isinstance(error, UsageError)})
+    return 1
+
+
+def _record(sources: Sequence[Source], output: int, only: Sequence[str]) -> int:
+    try:
+        figures = record(sources, output, stop_fd=0, ready=lambda count: _say({"ready": count}), only=only or None)
+    except (WirelabError, OSError) as error:
+        return _failed(error)
     lost = {entry.name: entry.dropped for entry in figures.interfaces if entry.dropped}
     _say({"received": figures.received, "dropped": figures.dropped, "interfaces": len(figures.interfaces), "lost": lost})
     return 0
@@ -61,7 +87,10 @@ class Recorder:
 
     def __init__(self, directory: Path, nodes: Sequence[str], output_fd: int, only: Sequence[str] = ()) -> None:
         root = str(Path(__file__).resolve().parents[2])
-        code = f"import sys; sys.path.insert(0, {root!r}); from emulator.capture.recorder import main; sys.exit(main(sys.argv[1:]))"
+        code = (
+            f"import sys; sys.path.insert(0, {root!r})\n"
+            "from emulator.capture.recorder import main; sys.exit(main(sys.argv[1:]))"
+        )
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", code, str(directory), str(output_fd), json.dumps(list(nodes)), *only],
             stdin=subprocess.PIPE,
@@ -85,7 +114,8 @@ class Recorder:
         try:
             answer: dict[str, Any] = json.loads(line) if line else {}
         except ValueError:
-            answer = {"error": line.decode(errors="replace").strip()}
+            rest = self._process.stderr.read() if self._process.stderr else b""
+            answer = {"error": (line + rest).decode(errors="replace").strip().rpartition("\n")[2]}
         if key not in answer:
             self.close()
             raise (UsageError if answer.get("usage") else CommandFailed)(answer.get("error", "the recorder has ended"))

@@ -20,33 +20,50 @@ class FieldType(Enum):
 
 _BY_TYPE = {
     FieldType.NUMBER: """
-        frame.number frame.len frame.cap_len eth.type vlan.id arp.opcode
-        ip.version ip.ttl ip.id ip.proto ip.len ip.hdr_len ip.frag_offset ip.checksum ip.checksum.status
-        ipv6.hlim ipv6.nxt ipv6.plen icmp.type icmp.code icmp.ident icmp.seq icmp.checksum.status
-        icmpv6.type icmpv6.code
-        tcp.srcport tcp.dstport tcp.port tcp.seq_raw tcp.ack_raw tcp.flags tcp.len tcp.window_size_value
-        tcp.checksum.status tcp.options.mss_val udp.srcport udp.dstport udp.port udp.length udp.checksum.status
-        dhcp.type dhcp.id dhcp.option.dhcp dhcp.option.ip_address_lease_time dhcp.option.renewal_time_value
-        dns.id dns.flags.opcode dns.flags.rcode dns.qry.type
-        dns.count.queries dns.count.answers dns.count.auth_rr dns.count.add_rr dns.resp.type dns.resp.ttl
-        http.response.code http.content_length""",
+        frame.number frame.len frame.cap_len eth.type eth.len vlan.id vlan.priority vlan.etype
+        arp.opcode arp.hw.type arp.proto.type
+        ip.version ip.hdr_len ip.dsfield ip.len ip.id ip.frag_offset ip.ttl ip.proto ip.checksum ip.checksum.status
+        ipv6.version ipv6.tclass ipv6.flow ipv6.plen ipv6.nxt ipv6.hlim ipv6.fraghdr.offset
+        icmp.type icmp.code icmp.ident icmp.seq icmp.mtu icmp.checksum icmp.checksum.status
+        icmpv6.type icmpv6.code icmpv6.mtu icmpv6.checksum icmpv6.checksum.status
+        icmpv6.echo.identifier icmpv6.echo.sequence_number
+        tcp.srcport tcp.dstport tcp.port tcp.seq_raw tcp.ack_raw tcp.flags tcp.len tcp.hdr_len tcp.window_size_value
+        tcp.checksum tcp.checksum.status tcp.urgent_pointer tcp.options.mss_val tcp.options.wscale.shift
+        udp.srcport udp.dstport udp.port udp.length udp.checksum udp.checksum.status
+        dhcp.type dhcp.id dhcp.secs dhcp.option.dhcp dhcp.option.request_list_item
+        dhcp.option.ip_address_lease_time dhcp.option.renewal_time_value dhcp.option.rebinding_time_value
+        dns.id dns.flags.opcode dns.flags.rcode dns.qry.type dns.resp.type dns.resp.ttl dns.rr.udp_payload_size
+        dns.count.queries dns.count.answers dns.count.auth_rr dns.count.add_rr dns.soa.serial_number
+        http.response.code http.content_length
+        wirelab.icmp.ip.id wirelab.icmp.ip.ttl wirelab.icmp.ip.proto wirelab.icmp.ip.len
+        wirelab.icmp.tcp.srcport wirelab.icmp.tcp.dstport wirelab.icmp.udp.srcport wirelab.icmp.udp.dstport
+        wirelab.icmp.icmp.type wirelab.icmp.icmp.code wirelab.icmp.icmp.ident wirelab.icmp.icmp.seq
+        wirelab.icmpv6.ipv6.hlim wirelab.icmpv6.ipv6.nxt
+        wirelab.icmpv6.tcp.srcport wirelab.icmpv6.tcp.dstport wirelab.icmpv6.udp.srcport wirelab.icmpv6.udp.dstport
+        wirelab.icmpv6.icmp.type wirelab.icmpv6.icmp.code wirelab.icmpv6.icmp.ident wirelab.icmpv6.icmp.seq""",
     FieldType.FLAG: """
-        arp.isgratuitous ip.flags.df ip.flags.mf
+        arp.isprobe arp.isgratuitous arp.isannouncement ip.flags.df ip.flags.mf ipv6.fraghdr.more
+        icmpv6.nd.na.flag.r icmpv6.nd.na.flag.s icmpv6.nd.na.flag.o
         tcp.flags.syn tcp.flags.ack tcp.flags.fin tcp.flags.reset tcp.flags.push tcp.flags.urg dhcp.flags.bc
         dns.flags.response dns.flags.authoritative dns.flags.truncated dns.flags.recdesired dns.flags.recavail
-        _ws.malformed""",
+        http.request http.response _ws.malformed""",
     FieldType.ADDRESS4: """
-        arp.src.proto_ipv4 arp.dst.proto_ipv4 ip.src ip.dst ip.addr dhcp.ip.client dhcp.ip.your
-        dhcp.ip.server dhcp.ip.relay dhcp.option.requested_ip_address dhcp.option.dhcp_server_id
-        dhcp.option.subnet_mask dhcp.option.router dhcp.option.domain_name_server dns.a""",
+        arp.src.proto_ipv4 arp.dst.proto_ipv4 ip.src ip.dst ip.addr icmp.redir_gw
+        dhcp.ip.client dhcp.ip.your dhcp.ip.server dhcp.ip.relay
+        dhcp.option.requested_ip_address dhcp.option.dhcp_server_id dhcp.option.subnet_mask dhcp.option.router
+        dhcp.option.domain_name_server dhcp.option.broadcast_address
+        dns.a wirelab.icmp.ip.src wirelab.icmp.ip.dst""",
     FieldType.ADDRESS6: """
-        ipv6.src ipv6.dst ipv6.addr icmpv6.nd.ns.target_address icmpv6.nd.na.target_address dns.aaaa""",
+        ipv6.src ipv6.dst ipv6.addr icmpv6.nd.ns.target_address icmpv6.nd.na.target_address dns.aaaa
+        wirelab.icmpv6.ipv6.src wirelab.icmpv6.ipv6.dst""",
     FieldType.MAC: "eth.src eth.dst eth.addr arp.src.hw_mac arp.dst.hw_mac dhcp.hw.mac_addr",
     FieldType.TEXT: """
-        frame.interface_name dhcp.option.domain_name dhcp.option.hostname
-        dns.qry.name dns.resp.name dns.ns dns.cname dns.soa.mname
-        wirelab.dns.answer wirelab.dns.authority wirelab.dns.additional
-        http.request.method http.request.uri http.host http.user_agent""",
+        frame.interface_name
+        dhcp.option.domain_name dhcp.option.hostname dhcp.option.message dhcp.option.vendor_class_id
+        dns.qry.name dns.resp.name dns.ns dns.cname dns.ptr.domain_name dns.mx.mail_exchange dns.txt
+        dns.soa.mname dns.soa.rname wirelab.dns.answer wirelab.dns.authority wirelab.dns.additional
+        http.request.method http.request.uri http.request.version http.response.version http.response.phrase
+        http.host http.user_agent http.server http.content_type http.location http.connection""",
     FieldType.OCTETS: "tcp.payload udp.payload http.file_data",
 }
 
@@ -54,6 +71,23 @@ KNOWN_FIELDS: Mapping[str, FieldType] = {name: kind for kind, names in _BY_TYPE.
 """Every field that a filter may name."""
 
 KNOWN_PROTOCOLS = frozenset(
-    {"frame", "eth", "vlan", "arp", "ip", "ipv6", "icmp", "icmpv6", "tcp", "udp", "dhcp", "dns", "http", "data"}
+    {
+        "frame",
+        "eth",
+        "vlan",
+        "arp",
+        "ip",
+        "ipv6",
+        "icmp",
+        "icmpv6",
+        "tcp",
+        "udp",
+        "dhcp",
+        "dns",
+        "http",
+        "data",
+        "llc",
+        "malformed",
+    }
 )
 """Every protocol whose presence a filter may ask for."""

@@ -43,6 +43,25 @@ def as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) or value is None else [value]
 
 
+WORD_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
+LAB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+MAC_PATTERN = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$"
+SYSCTL_PATTERN = r"^net(\.[A-Za-z0-9_-]+)+$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+PAGE_PATTERN = r"^/[A-Za-z0-9._~/-]*$"
+DNS_NAME_PATTERN = r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$"
+
+PATTERNS = {
+    WORD_PATTERN: "small letters, digits and hyphens, at most 48",
+    LAB_NAME_PATTERN: "letters, digits, `.`, `_` and `-`, a letter or digit first, at most 63",
+    MAC_PATTERN: "a unicast MAC in small letters such as 02:00:00:00:00:01",
+    SYSCTL_PATTERN: "a kernel setting below `net.`",
+    VARIABLE_PATTERN: "the name of an environment variable",
+    PAGE_PATTERN: "a path such as /index.html of letters, digits and . _ ~ - /",
+    DNS_NAME_PATTERN: "a domain name",
+}
+"""What each pattern asks for, in words."""
+
 Seconds = Annotated[int, BeforeValidator(_seconds, json_schema_input_type=int | str), Field(ge=1, le=365 * 86400)]
 NodeName = Annotated[str, Ref("node")]
 EndpointName = Annotated[str, Ref("endpoint")]
@@ -51,8 +70,9 @@ SceneName = Annotated[str, Ref("scene")]
 ServiceName = Annotated[str, Ref("service")]
 FilterText = Annotated[str, Ref("filter")]
 Template = Annotated[str, Ref("template")]
+DnsName = Annotated[str, Field(pattern=DNS_NAME_PATTERN, max_length=253)]
 AddressText = Annotated[str, Ref("address")]
 
 Places = Annotated[tuple[PlaceName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 NodeNames = Annotated[tuple[NodeName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
-Templates = Annotated[tuple[Template, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+Addresses = Annotated[tuple[AddressText, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]

@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from emulator.lab.base import EndpointName, FilterText, Model, NodeName, NodeNames, Places, SceneName, Template
+from emulator.lab.base import (
+    WORD_PATTERN,
+    EndpointName,
+    FilterText,
+    Model,
+    NodeName,
+    NodeNames,
+    Places,
+    SceneName,
+    Template,
+)
 
 LAYERS = ("physical", "data-link", "network", "transport", "application")
 Layer = Literal["physical", "data-link", "network", "transport", "application"]
@@ -19,7 +29,7 @@ Layer = Literal["physical", "data-link", "network", "transport", "application"]
 class Check(Model):
     """What all checks have."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$", description="Unique in the lab; twins name it.")
+    name: str = Field(pattern=WORD_PATTERN, description="Unique in the lab; twins name it.")
     layer: Layer = Field(description="The layer in whose part of the report the check stands.")
     about: str | None = Field(None, description="What the notes say that this check proves.")
     scene: SceneName | None = Field(None, description="Only frames of this scene count; default: the whole capture.")
@@ -106,7 +116,7 @@ class NoFlooding(Check):
 
 
 class Lease(Check):
-    """Address, mask, gateway, DNS server and lease time given by DHCP are the lab's, and the host has configured them."""
+    """Address, mask, gateway, DNS server and lease time given by DHCP are the lab's, and the host has set them."""
 
     check: Literal["lease"]
     client: EndpointName
@@ -132,7 +142,7 @@ class HopCount(Check):
 
 
 class SourceNat(Check):
-    """The same packet on both sides of a router: source rewritten going out, and back again in the answer (RFC 3022)."""
+    """The same packet on both sides of a router: source rewritten going out, and back in the answer (RFC 3022)."""
 
     check: Literal["source-nat"]
     router: NodeName
@@ -247,8 +257,8 @@ class HttpPage(Check):
 
 
 _KINDS: tuple[type[Check], ...] = (
-    LinksCarry, ReEncode, WithinMtu, Checksums, Seen, NeverSeen, InOrder, ArpResolution, NextHopMac, MacTable, NoFlooding,
-    Lease, DhcpExchange, HopCount, SourceNat, PortTranslation, DestinationNat, Unanswered, PrivateDropped,
+    LinksCarry, ReEncode, WithinMtu, Checksums, Seen, NeverSeen, InOrder, ArpResolution, NextHopMac, MacTable,
+    NoFlooding, Lease, DhcpExchange, HopCount, SourceNat, PortTranslation, DestinationNat, Unanswered, PrivateDropped,
     ConntrackAgrees, TcpHandshake, TcpAcknowledged, TcpClose, ReferralChain, AnsweredFromCache, HttpPage,
 )  # fmt: skip
 
@@ -263,7 +273,8 @@ CHECK_KINDS: dict[str, type[Check]] = {kind_name(kind): kind for kind in _KINDS}
 
 
 def _kind_of(value: Any) -> Any:
-    return value.get("check") if isinstance(value, dict) else getattr(value, "check", None)
+    kind = value.get("check") if isinstance(value, dict) else getattr(value, "check", None)
+    return kind if isinstance(kind, str) else None
 
 
 AnyCheck = Annotated[

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from emulator.errors import LabFileError, Problem, UsageError
+from emulator.errors import LabFileError, UsageError
 from emulator.lab.document import MAX_OCTETS, Document, Path, parse
 from emulator.lab.model import LabSpec
+from emulator.lab.problems import Problems
+from emulator.lab.problems import near as near  # noqa: PLC0414 — found here by the rooms to the right
+from emulator.lab.wording import problem
+
+MAX_INHERITED = 1_000_000
+"""Settings that nodes may take over from kinds and groups, all nodes together."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,19 @@ def build(document: Document, *, twin: str | None = None) -> Lab:
     if not isinstance(document.value, dict):
         raise LabFileError([document.problem((), "expected a mapping with the keys `name`, `nodes` and `links`")])
     if twin is not None:
-        document = replace(document, value=_patched(document, twin))
-    value, problems = _inherit(document)
+        document = replace(document, value=_patched(document, twin), twin=twin)
+    value, sources = _inherit(document)
+    document = replace(document, sources=sources)
+    problems = Problems(document)
+    _check_groups(value, problems)
     try:
         spec = LabSpec.model_validate(value)
     except ValidationError as error:
-        problems += [_problem(document, value, item) for item in error.errors(include_url=False)]
-        raise LabFileError(problems) from None
-    if problems:
-        raise LabFileError(problems)
+        for item in error.errors(include_url=False):
+            problems.note(problem(document, value, item))
+        problems.stop()
+        raise
+    problems.stop()
     return Lab(spec, document)
 
 
@@ -89,141 +98,71 @@ def _patched(document: Document, twin: str) -> Any:
     return merge_patch(document.value, patch) if isinstance(patch, dict) else document.value
 
 
-def _inherit(document: Document) -> tuple[dict[str, Any], list[Problem]]:
-    """Nodes with the settings of their kind and group merged under their own."""
+def _inherit(document: Document) -> tuple[dict[str, Any], dict[Path, tuple[Path, ...]]]:
+    """Nodes with the settings of their kind and group merged under their own, and where those settings stand."""
     value = dict(document.value)
-    problems: list[Problem] = []
-    nodes, kinds, groups = value.get("nodes"), value.get("kinds"), value.get("groups")
-    if not isinstance(nodes, dict):
-        return value, problems
+    sources: dict[Path, tuple[Path, ...]] = {}
+    nodes, kinds, groups = (_mapping(value.get(key)) for key in ("nodes", "kinds", "groups"))
+    if not nodes:
+        return value, sources
+    sizes = {name: _size(settings) for part in (kinds, groups) for name, settings in part.items()}
+    total = 0
     merged: dict[str, Any] = {}
     for name, node in nodes.items():
         own = {} if node is None else node
         if not isinstance(own, dict):
             merged[name] = node
             continue
-        settings: Any = {}
         group = own.get("group")
-        in_group = groups.get(group) if isinstance(groups, dict) and isinstance(group, str) else None
-        if group is not None and not isinstance(in_group, dict):
-            known = sorted(groups) if isinstance(groups, dict) else []
-            problems.append(document.problem(("nodes", name, "group"), f"no group '{group}'", near(str(group), known)))
-            in_group = None
-        kind = own.get("kind", in_group.get("kind", "host") if in_group else "host")
-        if isinstance(kinds, dict) and isinstance(kind, str) and isinstance(kinds.get(kind), dict):
-            settings = merge_patch(settings, kinds[kind])
-        if in_group:
-            settings = merge_patch(settings, in_group)
-        merged[name] = merge_patch(settings, own)
+        in_group = _mapping(groups.get(group)) if isinstance(group, str) else {}
+        kind = own.get("kind", in_group.get("kind", "host"))
+        in_kind = _mapping(kinds.get(kind)) if isinstance(kind, str) else {}
+        total += sizes.get(str(group), 0) + sizes.get(str(kind), 0)
+        if total > MAX_INHERITED:
+            text = f"more than {MAX_INHERITED:,} settings once those of kinds and groups are given to their nodes"
+            raise LabFileError([document.problem(("nodes", name), text, key=True)])
+        merged[name] = _override(_override(in_kind, in_group), own)
+        sources["nodes", name] = (("groups", str(group)), ("kinds", str(kind)))
     value["nodes"] = merged
-    return value, problems
+    return value, sources
 
 
-def near(word: str, known: Sequence[str]) -> str | None:
-    """A hint with the known word nearest to `word`, or the known words when they are few."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(known)}" if 0 < len(known) <= 12 else None
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
-def _document_path(value: Any, location: Sequence[str | int]) -> Path:
-    """`location` without the tokens that the model adds (tags of unions) and that the file does not have."""
-    path: list[str | int] = []
-    here = value
-    for token in location:
-        if isinstance(here, dict) and str(token) in here:
-            path.append(str(token))
-            here = here[str(token)]
-        elif isinstance(here, list) and isinstance(token, int) and token < len(here):
-            path.append(token)
-            here = here[token]
-    return tuple(path)
+def _size(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(_size(item) for item in value.values())
+    return 1 + sum(_size(item) for item in value) if isinstance(value, list) else 1
 
 
-_WORDING = {
-    "missing": "the key is missing",
-    "string_type": "expected text",
-    "int_type": "expected a whole number",
-    "bool_type": "expected true or false",
-    "bool_parsing": "expected true or false",
-    "int_parsing": "expected a whole number",
-    "int_from_float": "expected a whole number",
-    "dict_type": "expected a mapping",
-    "mapping_type": "expected a mapping",
-    "model_type": "expected a mapping",
-    "model_attributes_type": "expected a mapping",
-    "tuple_type": "expected a list",
-    "list_type": "expected a list",
-    "ip_v4_address": "expected an IPv4 address such as 192.168.1.1",
-}
+def _override(settings: Any, own: Any) -> Any:
+    """`settings` with `own` merged over them. As in a merge patch null takes an inherited setting away; a null that
+    takes nothing away stays and is judged as what it is."""
+    if not isinstance(own, dict) or not isinstance(settings, dict):
+        return own
+    result = dict(settings)
+    for key, value in own.items():
+        if value is None and settings.get(key) is not None:
+            del result[key]
+        else:
+            result[key] = _override(settings.get(key), value)
+    return result
 
 
-def _problem(document: Document, value: Any, error: Any) -> Problem:
-    location: tuple[str | int, ...] = error["loc"]
-    kind: str = error["type"]
-    path = _document_path(value, location)
-    if kind == "extra_forbidden":
-        key = str(location[-1])
-        return document.problem(path, f"unknown key '{key}'", near(key, _keys_beside(location)), key=True)
-    if kind == "missing":
-        return document.problem(path, f"the key '{location[-1]}' is missing")
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        from emulator.lab.checks import CHECK_KINDS
-
-        tag = str(error.get("ctx", {}).get("tag", ""))
-        return document.problem(path, f"no kind of check '{tag}'", near(tag, sorted(CHECK_KINDS)))
-    if path and path[-1] != location[-1] and location[-1] == "[key]":
-        return document.problem(path, "the key has a wrong form", key=True)
-    given = error.get("input")
-    shown = f", not {_shown(given)}" if kind != "value_error" else ""
-    context = error.get("ctx", {})
-    reason = str(context["error"]) if kind == "value_error" and "error" in context else _WORDING.get(kind)
-    if reason is None:
-        reason = _lower_first(error["msg"]).replace("input should be", "expected").replace("string should", "text should")
-    where = f"'{path[-1]}': " if path and isinstance(path[-1], str) else ""
-    return document.problem(path, f"{where}{reason}{shown}")
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _keys_beside(location: Sequence[str | int]) -> list[str]:
-    """The keys that the model knows where `location`'s last key stands."""
-    model: Any = LabSpec
-    for token in location[:-1]:
-        model = _step(model, token)
-        if model is None:
-            return []
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return [info.alias or name for name, info in model.model_fields.items()]
-    return []
-
-
-def _step(model: Any, token: str | int) -> Any:
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        for name, info in model.model_fields.items():
-            if token in (info.alias, name):
-                return _inner(info.annotation)
-        return model
-    return model
-
-
-def _inner(annotation: Any) -> Any:
-    """The model inside Optional, Annotated, tuple and dict annotations."""
-    for candidate in _candidates(annotation):
-        return candidate
-    return None
-
-
-def _candidates(annotation: Any) -> Iterator[Any]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _candidates(argument)
+def _check_groups(value: Mapping[str, Any], problems: Problems) -> None:
+    """Nodes name groups that exist, and no service is asked for by an empty value, which would be none."""
+    groups = sorted(_mapping(value.get("groups")))
+    for part, key in (("kinds", "kind"), ("kinds", "group"), ("groups", "group")):
+        for name, settings in _mapping(value.get(part)).items():
+            if key in _mapping(settings):
+                problems.add((part, name, key), f"`{key}` can be said of a node only", key=True)
+    for name, node in _mapping(value.get("nodes")).items():
+        group = _mapping(node).get("group")
+        if isinstance(group, str) and group not in groups:
+            problems.add(("nodes", name, "group"), f"no group '{group}'", near(group, groups))
+        for service, settings in _mapping(_mapping(node).get("services")).items():
+            if settings is None:
+                text = f"'{service}': nothing is said about the service"
+                problems.add(("nodes", name, "services", service), text, f"with all its defaults: {service}: {{}}")

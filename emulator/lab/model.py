@@ -12,6 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from emulator.lab.base import (
+    LAB_NAME_PATTERN,
+    MAC_PATTERN,
+    SYSCTL_PATTERN,
+    VARIABLE_PATTERN,
+    WORD_PATTERN,
+    Addresses,
     AddressText,
     EndpointName,
     Model,
@@ -20,7 +26,6 @@ from emulator.lab.base import (
     Seconds,
     ServiceName,
     Template,
-    Templates,
     as_list,
 )
 from emulator.lab.checks import AnyCheck
@@ -28,27 +33,45 @@ from emulator.lab.services import Services
 
 Kind = Literal["host", "router", "switch"]
 
+ACTIONS = ("run", "unplug", "plug", "kill", "reload")
+"""What a step can do."""
+
 
 def _cidr(value: str) -> str:
     if "/" not in value:
-        raise ValueError("expected an address with its prefix length, such as 192.168.1.1/24")
-    ip_interface(value)
+        raise ValueError(f"expected an address with its prefix length such as 192.168.1.1/24, not '{value}'")
+    try:
+        ip_interface(value)
+    except ValueError:
+        raise ValueError(f"expected an address with its prefix length such as 192.168.1.1/24, not '{value}'") from None
     return value
 
 
 def _prefix(value: str) -> str:
-    if value != "default":
-        ip_network(value)
+    if value == "default":
+        return value
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"expected a prefix such as 192.0.2.0/24, or `default`, not '{value}'") from None
+    if ip_network(value.partition("/")[0]).network_address != network.network_address:
+        raise ValueError(f"{value} is not a prefix: expected {network}")
     return value
 
 
 def _interface(value: Any) -> Any:
-    """`dhcp`, `none`, `192.168.1.1/24` or a list of addresses → the long form."""
+    """`dhcp`, `none`, `192.168.1.1/24`, a list of addresses, or nothing → the long form."""
+    if value is None:
+        return {}
     if isinstance(value, str):
         return {"dhcp": True} if value == "dhcp" else {"address": [] if value == "none" else [value]}
     if isinstance(value, list):
         return {"address": value}
     return value
+
+
+def _node(value: Any) -> Any:
+    return {} if value is None else value
 
 
 def _link(value: Any) -> Any:
@@ -58,7 +81,10 @@ def _link(value: Any) -> Any:
 def _command(value: Any) -> Any:
     """A command as one line is split as a POSIX shell splits words; nothing is expanded and no shell runs it."""
     if isinstance(value, str):
-        words = shlex.split(value)
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into words: {str(error).lower()}") from None
         if not words:
             raise ValueError("an empty command")
         return words
@@ -77,11 +103,17 @@ def _nameservers(value: Any) -> Any:
     return {"ns": value} if isinstance(value, str) else value
 
 
+def _text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _record(value: Any) -> Any:
     return {"address": value} if isinstance(value, (str, list)) else value
 
 
 Cidr = Annotated[str, AfterValidator(_cidr)]
+Cidrs = Annotated[tuple[Cidr, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+SysctlValue = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int)]
 Command = Annotated[
     tuple[Template, ...], BeforeValidator(_command, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
@@ -90,12 +122,13 @@ Command = Annotated[
 class InterfaceSpec(Model):
     """An interface of a node. Short forms: `dhcp`, `none`, an address, a list of addresses."""
 
-    address: Annotated[tuple[Cidr, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])] | None = Field(
-        None, description="Addresses with prefix length; left out: Wirelab chooses one; `[]`: none.",
+    address: Cidrs | None = Field(
+        None,
+        description="Addresses with prefix length; left out: Wirelab chooses one; `[]`: none.",
         examples=["192.168.1.1/24"],
-    )  # fmt: skip
+    )
     dhcp: bool = Field(False, description="Ask for everything by DHCP (udhcpc).")
-    mac: Annotated[str, Field(pattern=r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$")] | None = Field(
+    mac: Annotated[str, Field(pattern=MAC_PATTERN)] | None = Field(
         None, description="A unicast MAC; left out: made from the node's and the interface's place in the file."
     )
 
@@ -106,10 +139,17 @@ class InterfaceSpec(Model):
         return self
 
 
+InterfaceForm = Annotated[
+    InterfaceSpec, BeforeValidator(_interface, json_schema_input_type=str | list[str] | InterfaceSpec | None)
+]
+
+
 class RouteSpec(Model):
     """A static route that is given instead of computed."""
 
-    to: Annotated[str, AfterValidator(_prefix)] = Field(description="A prefix, or `default`.", examples=["192.0.2.0/24"])
+    to: Annotated[str, AfterValidator(_prefix)] = Field(
+        description="A prefix, or `default`.", examples=["192.0.2.0/24"]
+    )
     via: AddressText = Field(description="The next hop: an address or a node.")
 
 
@@ -159,23 +199,27 @@ class NodeSpec(Model):
     kind: Kind = "host"
     group: str | None = Field(None, description="The group of `groups` whose settings the node takes.")
     about: str | None = Field(None, description="What the node stands for.")
-    interfaces: dict[
-        str, Annotated[InterfaceSpec, BeforeValidator(_interface, json_schema_input_type=str | list[str] | InterfaceSpec)]
-    ] = Field(default_factory=dict, description="Interfaces by name; links make those that are not named here.")
+    interfaces: dict[str, InterfaceForm] = Field(
+        default_factory=dict, description="Interfaces by name; links make those that are not named here."
+    )
     gateway: AddressText | None = Field(None, description="Default next hop, instead of the computed one.")
-    dns: Templates = Field((), description="Nodes or addresses for /etc/resolv.conf.")
+    dns: Addresses = Field((), description="Nodes or addresses for /etc/resolv.conf.")
     routes: tuple[RouteSpec, ...] = Field((), description="Routes beside the computed ones.")
-    sysctls: dict[Annotated[str, Field(pattern=r"^net(\.[A-Za-z0-9_-]+)+$")], str | int] = Field(
-        default_factory=dict, description="Kernel settings of the node's network namespace.",
+    sysctls: dict[Annotated[str, Field(pattern=SYSCTL_PATTERN)], SysctlValue] = Field(
+        default_factory=dict,
+        description="Kernel settings of the node's network namespace.",
         examples=[{"net.ipv4.ip_default_ttl": 128}],
-    )  # fmt: skip
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+    )
+    env: dict[Annotated[str, Field(pattern=VARIABLE_PATTERN)], str] = Field(
         default_factory=dict, description="Environment of the node's processes."
     )
     exec: tuple[Command, ...] = Field((), description="Commands run once the node's services answer.")
     nat: NatSpec | None = Field(None, description="Address translation; routers only.")
     firewall: FirewallSpec | None = Field(None, description="Packet filter; routers only.")
     services: Services = Field(default_factory=Services, description="Daemons.")
+
+
+NodeForm = Annotated[NodeSpec, BeforeValidator(_node, json_schema_input_type=NodeSpec | None)]
 
 
 class LinkSpec(Model):
@@ -188,12 +232,13 @@ class LinkSpec(Model):
     )
 
 
+LinkForm = Annotated[LinkSpec, BeforeValidator(_link, json_schema_input_type=list[str] | LinkSpec)]
+
+
 class RecordSpec(Model):
     """A name of a zone. Short form: an address, a node or a list of them."""
 
-    address: Annotated[
-        tuple[AddressText, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])
-    ] = Field((), description="A and AAAA records: addresses, nodes or node:interface.")
+    address: Addresses = Field((), description="A and AAAA records: addresses, nodes or node:interface.")
     cname: str | None = Field(None, description="An alias of this name.")
     ttl: int | None = Field(None, ge=0, le=2**31 - 1, description="Seconds; default: the zone's.")
 
@@ -222,12 +267,12 @@ class StepSpec(Model):
     plug: EndpointName | None = Field(None, description="Put it back.")
     kill: ServiceName | None = Field(None, description="Kill a service, node:service.")
     reload: ServiceName | None = Field(None, description="Send SIGHUP to a service, node:service.")
-    id: str | None = Field(None, pattern=r"^[a-z0-9][a-z0-9-]*$", description="Checks find the output by it.")
+    id: str | None = Field(None, pattern=WORD_PATTERN, description="Checks find the output by it.")
     timeout: Seconds = Field(10, description="After that the command is killed.")
 
     @model_validator(mode="after")
     def _one_action(self) -> StepSpec:
-        given = [name for name in ("run", "unplug", "plug", "kill", "reload") if getattr(self, name) is not None]
+        given = [name for name in ACTIONS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError("a step does exactly one of run, unplug, plug, kill, reload")
         if (self.run is None) != (not self.on):
@@ -238,7 +283,7 @@ class StepSpec(Model):
 class SceneSpec(Model):
     """What happens while the lab is watched: steps, one after the other."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")
+    name: str = Field(pattern=WORD_PATTERN)
     about: str | None = None
     steps: tuple[StepSpec, ...] = Field(min_length=1)
 
@@ -247,7 +292,9 @@ class BreakSpec(Model):
     """A named way of breaking the lab, and the checks that it must turn to FAIL: the twin of those checks."""
 
     about: str | None = None
-    patch: dict[str, Any] = Field(default_factory=dict, description="Changes to this file (JSON Merge Patch, RFC 7396).")
+    patch: dict[str, Any] = Field(
+        default_factory=dict, description="Changes to this file (JSON Merge Patch, RFC 7396)."
+    )
     steps: tuple[StepSpec, ...] = Field((), description="What is done to the running lab before it is verified.")
     fails: tuple[str, ...] = Field(min_length=1, description="The checks that fail; all others pass.")
 
@@ -262,16 +309,16 @@ class DefaultsSpec(Model):
 class LabSpec(Model):
     """A lab file."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", description="The lab's name.")
+    name: str = Field(pattern=LAB_NAME_PATTERN, description="The lab's name.")
     title: str = Field("", description="One line for the list of labs.")
     defaults: DefaultsSpec = Field(default_factory=DefaultsSpec)
-    kinds: dict[Kind, dict[str, Any]] = Field(default_factory=dict, description="Node settings for all nodes of a kind.")
-    groups: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Node settings for nodes that name it.")
-    nodes: dict[str, NodeSpec] = Field(min_length=1)
-    links: tuple[
-        Annotated[LinkSpec, BeforeValidator(_link, json_schema_input_type=list[str] | LinkSpec)], ...
-    ] = Field((), description="Cables.")
+    kinds: dict[Kind, NodeForm] = Field(default_factory=dict, description="Node settings for all nodes of a kind.")
+    groups: dict[str, NodeForm] = Field(default_factory=dict, description="Node settings for nodes that name it.")
+    nodes: dict[str, NodeForm] = Field(min_length=1)
+    links: tuple[LinkForm, ...] = Field((), description="Cables.")
     zones: dict[str, ZoneSpec] = Field(default_factory=dict, description="DNS zones by name, with the final dot.")
     scenes: tuple[SceneSpec, ...] = Field((), description="What `verify` does, in order.")
     checks: tuple[AnyCheck, ...] = Field((), description="What `verify` proves.")
-    break_: dict[str, BreakSpec] = Field(default_factory=dict, alias="break", description="Twins of the checks.")
+    break_: dict[Annotated[str, Field(pattern=WORD_PATTERN)], BreakSpec] = Field(
+        default_factory=dict, alias="break", description="Twins of the checks."
+    )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from emulator.errors import LabFileError, Problem
 from emulator.lab.document import Document, Path
+
+MAX_PROBLEMS = 100
+"""A file with more problems than this is not looked at any further: it takes time, and nobody reads them all."""
+
+_FEW = 12
+_MANY = 500
 
 
 @dataclass
@@ -15,11 +23,27 @@ class Problems:
     document: Document
     found: list[Problem] = field(default_factory=list)
 
-    def add(self, path: Path, message: str, hint: str | None = None, *, key: bool = False) -> None:
-        """Note that what stands at `path` is wrong."""
-        self.found.append(self.document.problem(path, message, hint, key=key))
+    def add(self, path: Path, message: str, hint: str | None = None, *, key: bool = False, offset: int = 0) -> None:
+        """Note that what stands at `path` is wrong; see `Document.problem`."""
+        self.note(self.document.problem(path, message, hint, key=key, offset=offset))
+
+    def note(self, problem: Problem) -> None:
+        """Note `problem`, once."""
+        if problem not in self.found:
+            self.found.append(problem)
+        if len(self.found) >= MAX_PROBLEMS:
+            self.stop()
 
     def stop(self) -> None:
         """Raise LabFileError when anything was noted."""
         if self.found:
             raise LabFileError(self.found)
+
+
+def near(word: str, known: Collection[str]) -> str | None:
+    """A hint with the known word nearest to `word`, or the known words when they are few."""
+    candidates = known if len(known) <= _MANY else [other for other in known if other[:1] == word[:1]][:_MANY]
+    close = difflib.get_close_matches(word[:100], candidates, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"known: {', '.join(known)}" if 0 < len(known) <= _FEW else None

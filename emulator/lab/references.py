@@ -6,6 +6,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
@@ -70,17 +71,31 @@ def expand(text: str, lookup: Callable[[str], str | None]) -> str:
     return TEMPLATE.sub(value, text)
 
 
-def template_names(text: str) -> list[str]:
-    """The names inside braces in `text`, without those of a run."""
-    return [name for name in TEMPLATE.findall(text) if not name.startswith("run.") and name != "gateway"]
+@dataclass(frozen=True)
+class WrongFilter:
+    """What is wrong with a filter; `offset` is the character of its text, from 0."""
+
+    message: str
+    hint: str | None
+    offset: int
 
 
-def filter_problem(text: str) -> str | None:
-    """What is wrong with a display filter, or None."""
+def filter_problem(text: str, lookup: Callable[[str], str | None]) -> WrongFilter | None:
+    """What is wrong with a display filter once its templates are filled in; those that only a run knows are numbers."""
+    filled = ""
+    written = [0]
+    end = 0
+    for match in TEMPLATE.finditer(text):
+        value = lookup(match[1]) or _HARMLESS_RUN
+        filled += text[end : match.start()] + value
+        written += [*range(end + 1, match.start() + 1), *[match.start()] * (len(value) - 1), match.end()]
+        end = match.end()
+    filled += text[end:]
+    written += range(end + 1, len(text) + 1)
     try:
-        parse(TEMPLATE.sub(_HARMLESS_RUN, text))
+        parse(filled)
     except FilterError as error:
-        return str(error)
+        return WrongFilter(error.message, error.hint, written[min(error.column - 1, len(written) - 1)])
     return None
 
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
+from collections.abc import Callable, Collection, Iterable
 from ipaddress import ip_address
 from pathlib import Path as FilePath
-from typing import Any, TypeVar
-
-from pydantic import BaseModel
+from typing import Any
 
 from emulator.lab import references
 from emulator.lab.checks import Check
 from emulator.lab.document import Path
-from emulator.lab.load import Lab, load, near
-from emulator.lab.model import LabSpec, NodeSpec, StepSpec
-from emulator.lab.problems import Problems
-from emulator.lab.resolved import AnyAddress, Interface, Node, ResolvedLab, Route, Scene, Step, Twin
+from emulator.lab.load import Lab, load
+from emulator.lab.model import ACTIONS, LabSpec, NodeSpec, StepSpec
+from emulator.lab.problems import Problems, near
+from emulator.lab.resolved import AnyAddress, Interface, Node, ResolvedLab, Route, Scene, Step, Twin, client_name
 from emulator.lab.routing import compute_routes
 from emulator.lab.services_check import check_services
 from emulator.lab.topology import Topology, build_topology, split_place
 from emulator.lab.zones import build_zones
-
-M = TypeVar("M", bound=BaseModel)
 
 
 def resolve_file(path: FilePath, *, twin: str | None = None) -> ResolvedLab:
@@ -69,10 +64,10 @@ class _Resolver:
             segments=self.topology.segments,
             zones=zones,
             root_hints=hints,
-            scenes=self._scenes(nodes),
+            scenes=self._scenes(),
             checks=tuple(self._expanded(check, ("checks", index)) for index, check in enumerate(self.spec.checks)),
             twins={
-                name: Twin(name, spec, self._steps(f"break-{name}", spec.steps, ("break", name, "steps"), nodes))
+                name: Twin(name, spec, self._steps(f"break-{name}", spec.steps, ("break", name, "steps")))
                 for name, spec in self.spec.break_.items()
             },
         )
@@ -84,75 +79,118 @@ class _Resolver:
         if references.is_address(text):
             return ip_address(text)
         node, name = split_place(text)
-        for (owner, interface), entry in self.topology.interfaces.items():
-            if owner == node and name in (None, interface) and entry.addresses:
-                return entry.addresses[0].ip
-        return self.reserved.get(node)
+        for entry in self._interfaces(node):
+            if name in (None, entry.name):
+                if entry.addresses:
+                    return entry.addresses[0].ip
+                if entry.dhcp and node in self.reserved:
+                    return self.reserved[node]
+        return None
 
-    def _interfaces(self, node: str) -> list[Interface]:
-        return [entry for (owner, _), entry in self.topology.interfaces.items() if owner == node]
+    def _interfaces(self, node: str) -> tuple[Interface, ...]:
+        return self.topology.by_node.get(node, ())
 
-    def _lookup(self, path: Path) -> Any:
+    def _lookup(self, path: Path) -> Callable[[str], str | None]:
         """A function from a template's name (`web.ip`, `home.wan.mac`) to its value; unknown names are problems."""
 
         def find(name: str) -> str | None:
             if name.startswith("run.") or name == "gateway":
                 return None
-            node, *rest = name.split(".")
-            interfaces = self._interfaces(node)
-            if len(rest) == 2:
-                interfaces = [entry for entry in interfaces if entry.name == rest[0]]
-            if node in self.spec.nodes and interfaces and rest[-1] in ("ip", "mac"):
-                if rest[-1] == "mac":
-                    return interfaces[0].mac
-                fixed = [address for entry in interfaces for address in entry.addresses]
-                address = fixed[0].ip if fixed else self.reserved.get(node)
+            node, _, rest = name.partition(".")
+            interface, _, what = rest.rpartition(".")
+            found = [entry for entry in self._interfaces(node) if interface in ("", entry.name)]
+            if what == "mac" and found:
+                return found[0].mac
+            if what == "ip" and found:
+                address = self.address_of(f"{node}:{interface}" if interface else node)
                 if address is not None:
                     return str(address)
-                self.problems.add(path, f"the address of {node} is given by DHCP and not known before", "use its mac")
-                return None
-            self.problems.add(path, f"nothing is called {{{name}}}", "{node.ip}, {node.interface.ip} or {node.mac}")
+                if any(entry.dhcp for entry in found):
+                    text = f"{{{name}}}: the address of {node} is given by DHCP and not known before"
+                    self.problems.add(path, text, "reserve it an address")
+                else:
+                    self.problems.add(path, f"{{{name}}}: {node} has no address")
+            elif node in self.spec.nodes and what in ("ip", "mac"):
+                if self.topology.complete:
+                    missing = f"{node} has no interface {interface}" if interface else f"{node} has no interface"
+                    self.problems.add(path, f"{{{name}}}: {missing}", near(interface, self._names(node)))
+            else:
+                hint = near(node, self.spec.nodes) if node not in self.spec.nodes else None
+                forms = "{NODE.ip}, {NODE.INTERFACE.ip}, {NODE.mac} and {NODE.INTERFACE.mac} are known"
+                self.problems.add(path, f"nothing is called {{{name}}}", hint or forms)
             return None
 
         return find
 
+    def _names(self, node: str) -> list[str]:
+        return [entry.name for entry in self._interfaces(node)]
+
     def _check_references(self) -> None:
         scenes = {scene.name for scene in self.spec.scenes}
         places = {f"{node}:{interface}" for node, interface in self.topology.interfaces}
+        services = self._services()
         for to, text, path in references.references(self.spec, ()):
+            node = split_place(text)[0]
             if to == "node" and text not in self.spec.nodes:
-                self.problems.add(path, f"no node '{text}'", near(text, list(self.spec.nodes)))
-            elif to == "endpoint" and text not in places:
-                self.problems.add(path, f"no interface '{text}'", near(text, sorted(places)))
-            elif to == "place" and text not in places and text not in self.spec.nodes:
-                self.problems.add(path, f"no node or interface '{text}'", near(text, [*self.spec.nodes, *sorted(places)]))
+                self.problems.add(path, f"no node '{text}'", near(text, self.spec.nodes))
+            elif to in ("endpoint", "place") and text not in places:
+                self._check_place(to, text, path, places)
             elif to == "scene" and text not in scenes:
                 self.problems.add(path, f"no scene '{text}'", near(text, sorted(scenes)))
-            elif to == "service":
-                self._check_service(text, path)
+            elif to == "service" and text not in services:
+                self.problems.add(path, f"no service '{text}'", near(text, services))
             elif to == "filter":
-                wrong = references.filter_problem(references.expand(text, self._lookup(path)))
-                if wrong and not self.problems.found:
-                    self.problems.add(path, f"not a display filter: {wrong}")
+                self._check_filter(text, path)
             elif to == "address" and self.address_of(text) is None:
-                self.problems.add(path, f"'{text}' is neither an address nor a node with one")
+                self._check_address(text, node, path)
 
-    def _check_service(self, text: str, path: Path) -> None:
-        node, service = split_place(text)
+    def _services(self) -> list[str]:
+        """`node:service` of all services, the DHCP clients too."""
         known = [
-            f"{name}:{field}"
+            f"{name}:{service}"
             for name, spec in self.spec.nodes.items()
-            for field in type(spec.services).model_fields
-            if getattr(spec.services, field) is not None
+            for service, value in spec.services
+            if value is not None
         ]
-        known += [f"{owner}:udhcpc" for (owner, _), entry in self.topology.interfaces.items() if entry.dhcp]
-        if f"{node}:{service}" not in known:
-            self.problems.add(path, f"no service '{text}'", near(text, known))
+        for node in self.spec.nodes:
+            clients = [entry.name for entry in self._interfaces(node) if entry.dhcp]
+            known += [f"{node}:{client_name(name, alone=len(clients) == 1)}" for name in clients]
+        return known
+
+    def _check_place(self, to: str, text: str, path: Path, places: Collection[str]) -> None:
+        """An interface, or where `to` is `place` a node, that is not there."""
+        node, interface = split_place(text)
+        if node not in self.spec.nodes:
+            self.problems.add(path, f"no node '{node}'", near(node, self.spec.nodes))
+        elif interface is None:
+            if to == "endpoint":
+                known = self._names(node)
+                hint = f"{node}:{known[0]}" if len(known) == 1 else near("", [f"{node}:{name}" for name in known])
+                self.problems.add(path, f"'{text}' is a node; an interface of it is expected", hint)
+        elif self.topology.complete or interface in self.spec.nodes[node].interfaces:
+            self.problems.add(path, f"{node} has no interface '{interface}'", near(interface, self._names(node)))
+
+    def _check_filter(self, text: str, path: Path) -> None:
+        before = len(self.problems.found)
+        wrong = references.filter_problem(text, self._lookup(path))
+        if wrong and len(self.problems.found) == before:
+            self.problems.add(path, f"not a display filter: {wrong.message}", wrong.hint, offset=wrong.offset)
+
+    def _check_address(self, text: str, node: str, path: Path) -> None:
+        interface = split_place(text)[1]
+        if node not in self.spec.nodes:
+            self.problems.add(path, f"'{text}' is neither an address nor a node", near(node, self.spec.nodes))
+        elif interface is not None and interface not in self._names(node):
+            if self.topology.complete:
+                self.problems.add(path, f"{node} has no interface '{interface}'", near(interface, self._names(node)))
+        elif self.topology.complete or self._interfaces(node):
+            self.problems.add(path, f"{text} has no fixed address", "give it one, or reserve one by DHCP")
 
     def _check_names(self) -> None:
         """What must be unique is, and what names checks, scenes' steps and their outputs exists."""
         self._unique("checks", (check.name for check in self.spec.checks))
         self._unique("scenes", (scene.name for scene in self.spec.scenes))
+        self._unique_steps()
         steps = {step.id for scene in self.spec.scenes for step in scene.steps if step.id}
         checks = [check.name for check in self.spec.checks]
         for index, check in enumerate(self.spec.checks):
@@ -162,14 +200,32 @@ class _Resolver:
             for field in ("inside", "outside"):
                 name = getattr(check, field, None)
                 router = getattr(check, "router", None)
-                if name is not None and (router, name) not in self.topology.interfaces:
-                    self.problems.add(("checks", index, field), f"no interface '{name}' on {router}")
+                if name is None or router not in self.spec.nodes or not self.topology.complete:
+                    continue
+                if (router, name) not in self.topology.interfaces:
+                    text = f"{router} has no interface '{name}'"
+                    self.problems.add(("checks", index, field), text, near(name, self._names(router)))
+            for field in ("router", "switch"):
+                name = getattr(check, field, None)
+                if isinstance(name, str) and name in self.spec.nodes and self.spec.nodes[name].kind != field:
+                    text = f"{name} is a {self.spec.nodes[name].kind}, not a {field}"
+                    self.problems.add(("checks", index, field), text)
         for name, twin in self.spec.break_.items():
             for index, check_name in enumerate(twin.fails):
                 if check_name not in checks:
                     self.problems.add(
                         ("break", name, "fails", index), f"no check '{check_name}'", near(check_name, checks)
                     )
+
+    def _unique_steps(self) -> None:
+        first: set[str] = set()
+        for scene_index, scene in enumerate(self.spec.scenes):
+            for index, step in enumerate(scene.steps):
+                if step.id in first:
+                    path = ("scenes", scene_index, "steps", index, "id")
+                    self.problems.add(path, f"'{step.id}' is the id of another step too")
+                elif step.id:
+                    first.add(step.id)
 
     def _unique(self, part: str, names: Iterable[str]) -> None:
         first: dict[str, int] = {}
@@ -179,36 +235,39 @@ class _Resolver:
 
     def _node(self, name: str, spec: NodeSpec, routes: tuple[Route, ...]) -> Node:
         servers = [self.address_of(text) for text in spec.dns]
-        for text, server in zip(spec.dns, servers, strict=True):
-            if server is None:
-                self.problems.add(("nodes", name, "dns"), f"'{text}' is neither an address nor a node with one")
-        lookup = self._lookup(("nodes", name, "exec"))
+        for index, port in enumerate(spec.nat.publish if spec.nat else ()):
+            if port.to in self.spec.nodes and self.address_of(port.to) is None and self._interfaces(port.to):
+                path: Path = ("nodes", name, "nat", "publish", index, "to")
+                if ("nodes", name, "nat", "publish", "to") in self.problems.document.places:
+                    path = ("nodes", name, "nat", "publish", "to")
+                self.problems.add(path, f"{port.to} has no fixed address", "give it one, or reserve one by DHCP")
+        commands = ((command, self._lookup(("nodes", name, "exec", index))) for index, command in enumerate(spec.exec))
         return Node(
             name=name,
             kind=spec.kind,
             about=spec.about or "",
-            interfaces=tuple(self._interfaces(name)),
+            interfaces=self._interfaces(name),
             routes=routes,
             dns=tuple(server for server in servers if server is not None),
             sysctls={key: str(value) for key, value in spec.sysctls.items()},
             env=dict(spec.env),
-            exec=tuple(tuple(references.expand(word, lookup) for word in command) for command in spec.exec),
+            exec=tuple(tuple(references.expand(word, lookup) for word in command) for command, lookup in commands),
             nat=spec.nat,
             firewall=spec.firewall,
             services=spec.services,
         )
 
-    def _scenes(self, nodes: Mapping[str, Node]) -> tuple[Scene, ...]:
+    def _scenes(self) -> tuple[Scene, ...]:
         return tuple(
-            Scene(scene.name, scene.about or "", self._steps(scene.name, scene.steps, ("scenes", index, "steps"), nodes))
+            Scene(scene.name, scene.about or "", self._steps(scene.name, scene.steps, ("scenes", index, "steps")))
             for index, scene in enumerate(self.spec.scenes)
         )
 
-    def _steps(self, scene: str, specs: tuple[StepSpec, ...], path: Path, nodes: Mapping[str, Node]) -> tuple[Step, ...]:
+    def _steps(self, scene: str, specs: tuple[StepSpec, ...], path: Path) -> tuple[Step, ...]:
         steps = []
         for index, spec in enumerate(specs):
             lookup = self._lookup((*path, index, "run"))
-            action = next(name for name in ("run", "unplug", "plug", "kill", "reload") if getattr(spec, name) is not None)
+            action = next(name for name in ACTIONS if getattr(spec, name) is not None)
             argv = tuple(references.expand(word, lookup) for word in spec.run or ())
             steps.append(
                 Step(
@@ -226,16 +285,11 @@ class _Resolver:
         """`check` with the templates of its texts filled in; what a run decides (`{run.port}`) stays."""
         changes: dict[str, Any] = {}
         for name, value in check:
-            lookup = self._lookup((*path, name.rstrip("_")))
+            here = (*path, type(check).model_fields[name].alias or name)
             if isinstance(value, str):
-                changes[name] = references.expand(value, lookup)
+                changes[name] = references.expand(value, self._lookup(here))
             elif isinstance(value, tuple) and all(isinstance(item, str) for item in value):
-                changes[name] = tuple(references.expand(item, lookup) for item in value)
+                changes[name] = tuple(
+                    references.expand(item, self._lookup((*here, index))) for index, item in enumerate(value)
+                )
         return check.model_copy(update=changes)
-
-
-def gateway_of(node: Node) -> str | None:
-    """The next hop of the node's default route, when it is fixed."""
-    return next((str(route.via) for route in node.routes if route.to is None), None)
-
-

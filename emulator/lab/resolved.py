@@ -15,6 +15,9 @@ AnyAddress = IPv4Address | IPv6Address
 AnyInterface = IPv4Interface | IPv6Interface
 AnyNetwork = IPv4Network | IPv6Network
 
+Place = tuple[str, str]
+"""A node and one of its interfaces."""
+
 PRIVATE_NETWORKS = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 """Private address space (RFC 1918, section 3)."""
 
@@ -22,6 +25,11 @@ PRIVATE_NETWORKS = tuple(IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.
 def is_private(address: AnyAddress) -> bool:
     """Whether `address` may not travel on a public link (RFC 1918)."""
     return isinstance(address, IPv4Address) and any(address in network for network in PRIVATE_NETWORKS)
+
+
+def client_name(interface: str, *, alone: bool) -> str:
+    """The name of the DHCP client's process on an interface; `alone`: it is the only one of its node."""
+    return "udhcpc" if alone else f"udhcpc-{interface}"
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,7 @@ class ResolvedLab:
         return {address.ip: interface for interface in self.interfaces() for address in interface.addresses}
 
     def port_towards(self, switch: str, interface: Interface) -> str | None:
-        """The port of `switch` behind which `interface` is, through other switches if need be; None when there is none."""
+        """The port of `switch` behind which `interface` is, through other switches if need be; None without one."""
         for port in self.nodes[switch].interfaces:
             seen = {switch}
             pending = [port.peer]

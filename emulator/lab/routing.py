@@ -11,184 +11,208 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
+from emulator.lab.addressing import outside
+from emulator.lab.document import Path
 from emulator.lab.model import LabSpec
 from emulator.lab.problems import Problems
 from emulator.lab.references import is_address
 from emulator.lab.resolved import AnyAddress, AnyNetwork, Interface, Route
-from emulator.lab.topology import Place, Topology
+from emulator.lab.topology import Topology
+
+MAX_ROUTES = 1_000_000
+"""Routes of all routers of a lab together, at most."""
 
 
 @dataclass(frozen=True)
-class NextHop:
-    """Where a node sends packets for some network: `cost` routers are still to be crossed."""
+class _Choice:
+    """A router that a node reaches directly: by its own interface, at the router's interface and address."""
 
+    interface: Interface
+    other: Interface
     via: AnyAddress
-    interface: str
-    cost: int
 
 
 @dataclass(frozen=True)
-class _Neighbours:
-    """Who can be a next hop for whom."""
+class _Hop:
+    """The first router on the way to another, and how many are to be crossed."""
 
-    spec: LabSpec
-    topology: Topology
+    cost: int
+    choice: _Choice | None = None
 
-    def routers(self, place: Place) -> Iterator[tuple[Interface, AnyAddress]]:
-        """Interfaces of routers that `place` reaches directly, each with the address to send to."""
-        own = self.topology.interfaces[place]
-        for other_place in self.topology.segments[own.segment].members:
-            other = self.topology.interfaces[other_place]
-            if other.node == own.node or self.spec.nodes[other.node].kind != "router":
+
+_Ways = dict[str, dict[str, _Hop]]
+"""Router → every router that it announces its networks to, near or far → the first hop from there."""
+
+
+class _Network:
+    """The lab as routers see it."""
+
+    def __init__(self, spec: LabSpec, topology: Topology) -> None:
+        self.spec = spec
+        self.topology = topology
+        self._routers_on: dict[str, list[Interface]] = {}
+        self.attached: dict[AnyNetwork, dict[str, None]] = {}
+        for interface in topology.interfaces.values():
+            if spec.nodes[interface.node].kind == "router":
+                self._routers_on.setdefault(interface.segment, []).append(interface)
+                for address in interface.addresses:
+                    self.attached.setdefault(address.network, {}).setdefault(interface.node)
+        self.routers = [name for name, node in spec.nodes.items() if node.kind == "router"]
+        self.ways: dict[int, _Ways] = {4: {}, 6: {}}
+        listeners: dict[int, dict[str, list[tuple[str, _Choice]]]] = {4: {}, 6: {}}
+        for router in self.routers:
+            for choice in self.choices(router):
+                if not outside(spec, choice.other):
+                    listeners[choice.via.version].setdefault(choice.other.node, []).append((router, choice))
+        for version, told in listeners.items():
+            self.ways[version] = {router: _ways_to(router, told) for router in self.routers}
+
+    def choices(self, node: str) -> Iterator[_Choice]:
+        """Every router that `node` can send to, one address of each version per interface."""
+        for own in self.topology.by_node.get(node, ()):
+            for other in self._routers_on.get(own.segment, ()):
+                if other.node == node:
+                    continue
+                versions = set()
+                for address in other.addresses:
+                    near = any(address.ip in mine.network for mine in own.addresses)
+                    if near and address.version not in versions:
+                        versions.add(address.version)
+                        yield _Choice(own, other, address.ip)
+
+    def hops(self, node: str, choices: list[_Choice], version: int) -> dict[AnyNetwork, _Choice]:
+        """The next hop of `node` for every network that it is told of and not connected to."""
+        connected = {a.network for interface in self.topology.by_node[node] for a in interface.addresses}
+        ways = self.ways[version]
+        result: dict[AnyNetwork, _Choice] = {}
+        for destination, owners in self.attached.items():
+            if destination in connected or destination.version != version:
                 continue
-            for address in other.addresses:
-                if any(address.ip in mine.network for mine in own.addresses):
-                    yield other, address.ip
-                    break
+            if node in ways:
+                found = [hop for owner in owners if (hop := ways[owner].get(node))]
+            else:
+                found = [
+                    _Hop(hop.cost, choice)
+                    for choice in choices
+                    if not outside(self.spec, choice.other)
+                    for owner in owners
+                    if (hop := ways[owner].get(choice.other.node))
+                ]
+            best = min(found, key=lambda hop: hop.cost, default=None)
+            if best and best.choice:
+                result[destination] = best.choice
+        return result
 
 
-def _outside(spec: LabSpec, interface: Interface) -> bool:
-    nat = spec.nodes[interface.node].nat
-    return nat is not None and any(rule.out == interface.name for rule in nat.masquerade)
+def _ways_to(target: str, listeners: Mapping[str, list[tuple[str, _Choice]]]) -> dict[str, _Hop]:
+    """From every router that hears of `target` the first hop on a shortest way: breadth first, so no way is a loop."""
+    ways = {target: _Hop(0)}
+    queue = deque([target])
+    while queue:
+        router = queue.popleft()
+        for listener, choice in listeners.get(router, ()):
+            if listener not in ways:
+                ways[listener] = _Hop(ways[router].cost + 1, choice)
+                queue.append(listener)
+    return ways
 
 
 def compute_routes(spec: LabSpec, topology: Topology, problems: Problems) -> Mapping[str, tuple[Route, ...]]:
     """Routes of every host and router: the given ones, then the computed ones."""
-    neighbours = _Neighbours(spec, topology)
-    own: dict[str, list[Interface]] = {}
-    for interface in topology.interfaces.values():
-        own.setdefault(interface.node, []).append(interface)
-    distances = _distances(spec, topology, neighbours)
+    network = _Network(spec, topology)
+    if len(network.routers) * len(network.attached) > MAX_ROUTES:
+        text = f"{len(network.routers):,} routers with {len(network.attached):,} networks"
+        problems.add(("nodes",), f"{text} need too many routes: more than {MAX_ROUTES:,}", key=True)
+        problems.stop()
     result: dict[str, tuple[Route, ...]] = {}
     for name, node in spec.nodes.items():
         if node.kind == "switch":
             continue
-        given = list(_given(name, spec, own.get(name, []), topology, problems))
-        computed = _computed(name, spec, own.get(name, []), neighbours, distances)
-        covered = {route.to for route in given}
-        result[name] = (*given, *(route for route in computed if route.to not in covered))
+        given = list(_given(name, spec, topology, problems))
+        computed: list[Route] = []
+        choices = list(network.choices(name))
+        for version in (4, 6):
+            computed += _computed(
+                name, network, [choice for choice in choices if choice.via.version == version], version
+            )
+        covered = {(route.to, route.via.version) for route in given}
+        result[name] = (*given, *(route for route in computed if (route.to, route.via.version) not in covered))
     return result
 
 
-def _distances(
-    spec: LabSpec, topology: Topology, neighbours: _Neighbours
-) -> Mapping[AnyNetwork, Mapping[str, tuple[int, frozenset[str]]]]:
-    """For each network: router → (routers still to cross, outside interfaces by which it must not be announced)."""
-    attached: dict[AnyNetwork, list[str]] = {}
-    interfaces_of: dict[str, list[Interface]] = {}
-    for interface in topology.interfaces.values():
-        if spec.nodes[interface.node].kind == "router":
-            interfaces_of.setdefault(interface.node, []).append(interface)
-            for address in interface.addresses:
-                attached.setdefault(address.network, []).append(interface.node)
-    adjacent: dict[str, list[str]] = {
-        router: [
-            other.node
-            for interface in interfaces
-            if not _outside(spec, interface)
-            for other, _ in neighbours.routers((interface.node, interface.name))
-        ]
-        for router, interfaces in interfaces_of.items()
-    }
-    hidden = {
-        router: frozenset(interface.name for interface in interfaces if _outside(spec, interface))
-        for router, interfaces in interfaces_of.items()
-    }
-    result: dict[AnyNetwork, dict[str, tuple[int, frozenset[str]]]] = {}
-    for network, routers in attached.items():
-        cost: dict[str, tuple[int, frozenset[str]]] = {router: (0, hidden[router]) for router in dict.fromkeys(routers)}
-        queue = deque(cost)
-        while queue:
-            router = queue.popleft()
-            for other in adjacent[router]:
-                if other not in cost:
-                    cost[other] = (cost[router][0] + 1, hidden[other])
-                    queue.append(other)
-        result[network] = cost
-    return result
-
-
-def _computed(
-    name: str,
-    spec: LabSpec,
-    interfaces: list[Interface],
-    neighbours: _Neighbours,
-    distances: Mapping[AnyNetwork, Mapping[str, tuple[int, frozenset[str]]]],
-) -> list[Route]:
-    node = spec.nodes[name]
-    connected = {address.network for interface in interfaces for address in interface.addresses}
-    choices = [
-        (interface, other, via)
-        for interface in interfaces
-        for other, via in neighbours.routers((interface.node, interface.name))
-    ]
+def _computed(name: str, network: _Network, choices: list[_Choice], version: int) -> list[Route]:
+    is_host = network.spec.nodes[name].kind == "host"
     if not choices:
         return []
-    if node.kind == "host" and len({via for _, _, via in choices}) == 1:
-        interface, _, via = choices[0]
-        return [Route(None, via, interface.name)]
-    best: dict[AnyNetwork, NextHop] = {}
-    for network, cost in distances.items():
-        if network in connected:
-            continue
-        for interface, other, via in choices:
-            reach = cost.get(other.node)
-            if reach is None or other.name in reach[1] or via.version != network.version:
-                continue
-            hop = NextHop(via, interface.name, reach[0])
-            if network not in best or hop.cost < best[network].cost:
-                best[network] = hop
-    default = _default(spec, node.kind == "host", choices, best)
-    routes = [Route(None, default.via, default.interface)] if default else []
-    for network, hop in best.items():
+    if is_host and len({choice.via for choice in choices}) == 1:
+        return [Route(None, choices[0].via, choices[0].interface.name)]
+    hops = network.hops(name, choices, version)
+    default = _default(network.spec, is_host, choices, hops)
+    routes = [Route(None, default.via, default.interface.name)] if default else []
+    for destination, hop in hops.items():
         if default is None or (hop.via, hop.interface) != (default.via, default.interface):
-            routes.append(Route(network, hop.via, hop.interface))
+            routes.append(Route(destination, hop.via, hop.interface.name))
     return routes
 
 
 def _default(
-    spec: LabSpec,
-    is_host: bool,
-    choices: list[tuple[Interface, Interface, AnyAddress]],
-    best: Mapping[AnyNetwork, NextHop],
-) -> NextHop | None:
-    """A host's most used next hop; a translating router's neighbour outside; other routers have no default route."""
-    if is_host:
-        counts = Counter((hop.via, hop.interface) for hop in best.values())
-        if counts:
-            via, name = counts.most_common(1)[0][0]
-            return NextHop(via, name, 0)
-        return NextHop(choices[0][2], choices[0][0].name, 0)
-    for interface, _, via in choices:
-        if _outside(spec, interface):
-            return NextHop(via, interface.name, 0)
-    return None
+    spec: LabSpec, is_host: bool, choices: list[_Choice], hops: Mapping[AnyNetwork, _Choice]
+) -> _Choice | None:
+    """The next hop that most networks are behind: of a host any, of a translating router one that is outside, and not
+    itself a translating router's outside. Other routers have no default route."""
+    if not is_host:
+        choices = [choice for choice in choices if outside(spec, choice.interface)]
+    open_choices = [choice for choice in choices if not outside(spec, choice.other)]
+    choices = open_choices or (choices if is_host else [])
+    count = Counter((hop.via, hop.interface.name) for hop in hops.values())
+    return max(choices, key=lambda choice: count[choice.via, choice.interface.name], default=None)
 
 
-def _given(
-    name: str, spec: LabSpec, interfaces: list[Interface], topology: Topology, problems: Problems
-) -> Iterator[Route]:
+def _given(name: str, spec: LabSpec, topology: Topology, problems: Problems) -> Iterator[Route]:
     node = spec.nodes[name]
-    wanted = [(route.to, route.via, ("nodes", name, "routes", index)) for index, route in enumerate(node.routes)]
+    interfaces = topology.by_node.get(name, ())
+    own = {address.ip for interface in interfaces for address in interface.addresses}
+    seen: set[tuple[AnyNetwork | None, int]] = set()
+    base: Path = ("nodes", name)
+    wanted: list[tuple[str, str, Path]] = [
+        (route.to, route.via, (*base, "routes", index)) for index, route in enumerate(node.routes)
+    ]
     if node.gateway is not None:
-        wanted.append(("default", node.gateway, ("nodes", name, "gateway")))
-    for to, via_text, path in wanted:
-        hop = _hop(via_text, interfaces, topology)
+        wanted.append(("default", node.gateway, (*base, "gateway")))
+    for to, via, path in wanted:
+        place = (*path, "via") if path[-1] != "gateway" else path
+        if not is_address(via) and (via.partition(":")[0] not in spec.nodes or not topology.complete):
+            continue
+        if is_address(via) and ip_address(via) in own:
+            problems.add(place, f"the next hop {via} is an address of {name} itself")
+            continue
+        hop = _hop(via, name, topology)
         if hop is None:
             networks = ", ".join(str(address.network) for i in interfaces for address in i.addresses) or "none"
-            problems.add(path, f"the next hop {via_text} is outside the networks of {name}", f"its networks: {networks}")
+            text = f"the next hop {via} is outside the networks of {name}"
+            problems.add(place, text, f"its networks: {networks}")
             continue
-        yield Route(None if to == "default" else ip_network(to), hop[0], hop[1], given=True)
+        destination = None if to == "default" else ip_network(to)
+        if destination is not None and destination.version != hop[0].version:
+            problems.add(place, f"the next hop {via} is not an IPv{destination.version} address like {to}")
+        elif (destination, hop[0].version) in seen:
+            problems.add(path, f"a second route to {to}; one can be")
+        else:
+            seen.add((destination, hop[0].version))
+            yield Route(destination, hop[0], hop[1], given=True)
 
 
-def _hop(via: str, interfaces: list[Interface], topology: Topology) -> tuple[AnyAddress, str] | None:
-    """The address and own interface for a next hop that is given as an address or a node."""
-    for interface in interfaces:
+def _hop(via: str, node: str, topology: Topology) -> tuple[AnyAddress, str] | None:
+    """The address and own interface for a next hop that is given as an address, a node or node:interface."""
+    for interface in topology.by_node.get(node, ()):
+        if is_address(via):
+            if any(ip_address(via) in own.network for own in interface.addresses):
+                return ip_address(via), interface.name
+            continue
         for place in topology.segments[interface.segment].members:
-            other = topology.interfaces[place]
-            for address in other.addresses:
-                if via in (other.node, str(address.ip)) and any(address.ip in own.network for own in interface.addresses):
+            if place[0] == node or via not in (place[0], ":".join(place)):
+                continue
+            for address in topology.interfaces[place].addresses:
+                if any(address.ip in own.network for own in interface.addresses):
                     return address.ip, interface.name
-        if is_address(via) and any(ip_address(via) in own.network for own in interface.addresses):
-            return ip_address(via), interface.name
     return None

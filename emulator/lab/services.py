@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import posixpath
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from emulator.lab.base import AddressText, Model, NodeName, Seconds, Templates
+from emulator.lab.base import PAGE_PATTERN, Addresses, AddressText, DnsName, Model, NodeName, Seconds
 
 
 def _range(value: Any) -> Any:
     """`192.168.1.100-192.168.1.199` → both ends."""
-    if isinstance(value, str) and value.count("-") == 1:
+    if isinstance(value, str):
+        if value.count("-") != 1:
+            raise ValueError("expected a range such as 192.168.1.100-192.168.1.199")
         return [part.strip() for part in value.split("-")]
+    return value
+
+
+def page_file(path: str) -> str:
+    """The file that a page is in, relative to the server's folder."""
+    return path[1:] + ("index.html" if path.endswith("/") else "")
+
+
+def _pages(value: dict[str, str]) -> dict[str, str]:
+    """Each page is a file of its own inside the server's folder."""
+    files: dict[str, str] = {}
+    for path in value:
+        file = page_file(path)
+        if posixpath.normpath(file) != file or file.startswith("../"):
+            raise ValueError(f"the page {path} has `.`, `..` or nothing between two slashes")
+        if file in files:
+            raise ValueError(f"the pages {files[file]} and {path} are one file")
+        files[file] = path
+    for file, path in files.items():
+        for end, sign in enumerate(file):
+            if sign == "/" and file[:end] in files:
+                raise ValueError(f"the page {files[file[:end]]} is a file, so there can be no page {path} below it")
     return value
 
 
@@ -26,21 +51,25 @@ class DhcpPool(Model):
     """Addresses that dnsmasq gives out on one interface (RFC 2131, options of RFC 2132)."""
 
     interface: str = Field(description="The interface of this node whose network is served.")
-    range: AddressRange = Field(description="First and last address given out.", examples=["192.168.1.100-192.168.1.199"])
+    range: AddressRange = Field(
+        description="First and last address given out.", examples=["192.168.1.100-192.168.1.199"]
+    )
     lease_time: Seconds = Field(3600, description="How long a lease lasts.", examples=["1h"])
     gateway: AddressText | None = Field(None, description="The router option; default: this node's own address there.")
     dns: AddressText | None = Field(None, description="The DNS option; default: this node's own address there.")
-    domain: str | None = Field(None, description="The domain-name option.", examples=["home.arpa"])
+    domain: DnsName | None = Field(None, description="The domain-name option.", examples=["home.arpa"])
     reservations: dict[NodeName, IPv4Address] = Field(
-        default_factory=dict, description="Nodes that always get the same address.", examples=[{"server": "192.168.1.10"}]
+        default_factory=dict,
+        description="Nodes that always get the same address.",
+        examples=[{"server": "192.168.1.10"}],
     )
 
 
 class DnsForwarder(Model):
     """dnsmasq as a caching DNS forwarder."""
 
-    forward: Templates = Field((), description="Nodes or addresses that questions are sent to, in order.")
-    names: dict[str, AddressText] = Field(default_factory=dict, description="Names that it answers by itself.")
+    forward: Addresses = Field((), description="Nodes or addresses that questions are sent to, in order.")
+    names: dict[DnsName, AddressText] = Field(default_factory=dict, description="Names that it answers by itself.")
     cache_size: int = Field(1000, ge=0, le=10_000, description="Names kept; 0 turns the cache off.")
 
 
@@ -67,7 +96,7 @@ class Http(Model):
     """An HTTP/1.1 server (busybox httpd) with fixed pages."""
 
     port: int = Field(80, ge=1, le=65535, description="TCP port.")
-    pages: dict[Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$")], str] = Field(
+    pages: Annotated[dict[Annotated[str, Field(pattern=PAGE_PATTERN)], str], AfterValidator(_pages)] = Field(
         default_factory=lambda: {"/": "It works.\n"},
         description="Path → text of the page; `/` is index.html.",
         examples=[{"/": "hello\n"}],

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
 from emulator.lab.document import Path
-from emulator.lab.load import near
 from emulator.lab.model import LabSpec, NodeSpec
-from emulator.lab.problems import Problems
-from emulator.lab.references import is_address
+from emulator.lab.problems import Problems, near
 from emulator.lab.services import DhcpPool
 from emulator.lab.topology import Topology
 
 
+@dataclass(frozen=True)
+class _Pool:
+    """A DHCP pool with its server and its place in the file."""
+
+    spec: DhcpPool
+    node: str
+    path: Path
+
+
 def check_services(spec: LabSpec, topology: Topology, problems: Problems) -> None:
     """Add what is wrong to `problems`."""
-    ranges: dict[str, list[tuple[DhcpPool, str, Path]]] = {}
+    ranges: dict[str, list[_Pool]] = {}
+    served = {server for zone in spec.zones.values() for server in zone.nameservers.values()}
     for name, node in spec.nodes.items():
         _check_kind(name, node, problems)
         _check_interfaces_named(name, node, topology, problems)
         dnsmasq = node.services.dnsmasq
         for index, pool in enumerate(dnsmasq.dhcp if dnsmasq else ()):
-            path: Path = ("nodes", name, "services", "dnsmasq", "dhcp", index)
-            segment = _check_pool(name, pool, path, topology, problems)
-            if segment:
-                ranges.setdefault(segment, []).append((pool, name, path))
+            entry = _Pool(pool, name, ("nodes", name, "services", "dnsmasq", "dhcp", index))
+            segment = _check_pool(entry, topology, problems)
+            ranges.setdefault(segment or "", []).append(entry)
         if dnsmasq and dnsmasq.dns and not dnsmasq.dns.forward and not dnsmasq.dns.names:
             problems.add(("nodes", name, "services", "dnsmasq", "dns"), "a forwarder needs `forward` or `names`")
-        for index, text in enumerate(dnsmasq.dns.forward if dnsmasq and dnsmasq.dns else ()):
-            if text not in spec.nodes and not is_address(text):
-                here = ("nodes", name, "services", "dnsmasq", "dns", "forward", index)
-                problems.add(here, f"no node '{text}'", near(text, list(spec.nodes)))
         if node.services.unbound and node.services.unbound.root_hints == "lab" and "." not in spec.zones:
-            problems.add(("nodes", name, "services", "unbound"), "a resolver needs a root to start at", "add the zone '.'")
-        if node.services.nsd and not any(name in zone.nameservers.values() for zone in spec.zones.values()):
-            problems.add(("nodes", name, "services", "nsd"), f"no zone names {name} as a server")
-    for pools in ranges.values():
-        _check_overlap(pools, problems)
-    _check_clients(spec, topology, ranges, problems)
+            text = "a resolver needs a root to start at"
+            problems.add(("nodes", name, "services", "unbound"), text, "add the zone '.'", key=True)
+        if node.services.nsd and name not in served:
+            text, hint = f"no zone names {name} as its server", f"nameservers: {name}  in a zone"
+            problems.add(("nodes", name, "services", "nsd"), text, hint, key=True)
+    for segment, pools in ranges.items():
+        if segment:
+            _check_overlap(pools, problems)
+    if topology.complete and "" not in ranges:
+        _check_clients(topology, ranges, problems)
 
 
 def _check_kind(name: str, node: NodeSpec, problems: Problems) -> None:
@@ -57,7 +67,7 @@ def _check_kind(name: str, node: NodeSpec, problems: Problems) -> None:
 
 
 def _check_interfaces_named(name: str, node: NodeSpec, topology: Topology, problems: Problems) -> None:
-    own = sorted(interface for owner, interface in topology.interfaces if owner == name)
+    own = [interface.name for interface in topology.by_node.get(name, ())]
 
     def check(interface: str | None, path: Path) -> None:
         if interface is not None and interface not in own:
@@ -66,60 +76,96 @@ def _check_interfaces_named(name: str, node: NodeSpec, topology: Topology, probl
     if node.nat:
         for index, rule in enumerate(node.nat.masquerade):
             check(rule.out, ("nodes", name, "nat", "masquerade", index, "out"))
+        published: set[tuple[str | None, str, int]] = set()
         for index, port in enumerate(node.nat.publish):
-            check(port.on, ("nodes", name, "nat", "publish", index, "on"))
+            path: Path = ("nodes", name, "nat", "publish", index)
+            if ("nodes", name, "nat", "publish", "port") in problems.document.places:
+                path = path[:-1]
+            check(port.on, (*path, "on"))
             if port.on is None and not node.nat.masquerade:
-                problems.add(("nodes", name, "nat", "publish", index), "publish on which interface?", "on: INTERFACE")
+                problems.add(path, "on which interface is the port published?", "on: INTERFACE")
+            on = port.on or next((rule.out for rule in node.nat.masquerade), None)
+            if (on, port.protocol, port.port) in published:
+                problems.add((*path, "port"), f"{port.protocol} port {port.port} of {on} is published already")
+            published.add((on, port.protocol, port.port))
     for index, interface in enumerate(node.firewall.untrusted if node.firewall else ()):
         check(interface, ("nodes", name, "firewall", "untrusted", index))
 
 
-def _check_pool(name: str, pool: DhcpPool, path: Path, topology: Topology, problems: Problems) -> str | None:
+def _check_pool(entry: _Pool, topology: Topology, problems: Problems) -> str | None:
+    """The segment that a DHCP pool serves; None when it is not known."""
+    pool, name, path = entry.spec, entry.node, entry.path
     interface = topology.interfaces.get((name, pool.interface))
     if interface is None:
-        own = sorted(i for owner, i in topology.interfaces if owner == name)
+        own = [other.name for other in topology.by_node.get(name, ())]
         problems.add((*path, "interface"), f"{name} has no interface '{pool.interface}'", near(pool.interface, own))
         return None
     first, last = pool.range
     networks = [address.network for address in interface.addresses if address.version == 4]
     home = next((network for network in networks if first in network), None)
+    if not networks:
+        text = f"{interface.place} needs a fixed address to give out addresses of its network"
+        problems.add((*path, "interface"), text)
+        return interface.segment
     if home is None or last not in home:
-        shown = ", ".join(str(network) for network in networks) or "none"
-        problems.add((*path, "range"), f"the range {first}-{last} is outside the network of {name}:{pool.interface}", shown)
-        return None
+        shown = ", ".join(str(network) for network in networks)
+        text = f"the range {first}-{last} is outside the network of {interface.place}"
+        problems.add((*path, "range"), text, f"its network: {shown}")
+        return interface.segment
     if first > last:
         problems.add((*path, "range"), f"the range {first}-{last} is empty: its first address is above its last")
+        return interface.segment
+    if first == home.network_address or last == home.broadcast_address:
+        text = f"the range {first}-{last} has an address that no host can have"
+        problems.add((*path, "range"), text, f"{home.network_address + 1}-{home.broadcast_address - 1} at most")
     members = topology.segments[interface.segment].members
-    for node, address in pool.reservations.items():
-        here = (*path, "reservations", node)
-        if address not in home:
-            problems.add(here, f"the reservation {address} is outside the network {home}")
-        if not any(owner == node for owner, _ in members):
-            problems.add(here, f"{node} is not on the network of {name}:{pool.interface}", key=True)
-    if len(set(pool.reservations.values())) != len(pool.reservations):
-        problems.add((*path, "reservations"), "two reservations of one address")
+    fixed: dict[object, str] = {}
     for place in members:
-        for fixed in topology.interfaces[place].addresses:
-            if fixed.version == 4 and first <= fixed.ip <= last:
-                text = f"{fixed.ip} of {':'.join(place)} lies in the range that DHCP gives out"
+        for used in topology.interfaces[place].addresses:
+            fixed[used.ip] = ":".join(place)
+            if used.version == 4 and first <= used.ip <= last:
+                text = f"{used.ip} of {':'.join(place)} lies in the range that DHCP gives out"
                 problems.add((*path, "range"), text)
-            for node, address in pool.reservations.items():
-                if address == fixed.ip:
-                    problems.add((*path, "reservations", node), f"duplicate address {address}: {':'.join(place)} has it")
+    kept: dict[IPv4Address, str] = {}
+    for node, address in pool.reservations.items():
+        here: Path = (*path, "reservations", node)
+        if address not in home or address in (home.network_address, home.broadcast_address):
+            problems.add(here, f"the reservation {address} is outside the network {home}")
+        elif address in fixed:
+            problems.add(here, f"duplicate address {address}: {fixed[address]} has it")
+        elif kept.setdefault(address, node) != node:
+            problems.add(here, f"duplicate address {address}: it is reserved for {kept[address]}")
+        if topology.complete and node in topology.by_node:
+            asking = [place for place in members if place[0] == node]
+            if not asking:
+                problems.add(here, f"{node} is not on the network of {interface.place}", key=True)
+            elif not any(topology.interfaces[place].dhcp for place in asking):
+                hint = f"interfaces: {{{asking[0][1]}: dhcp}}"
+                problems.add(here, f"{node} does not ask by DHCP, so nothing can be reserved for it", hint, key=True)
     return interface.segment
 
 
-def _check_overlap(pools: list[tuple[DhcpPool, str, Path]], problems: Problems) -> None:
-    for index, (pool, name, path) in enumerate(pools):
-        for other, other_name, _ in pools[:index]:
-            if pool.range[0] <= other.range[1] and other.range[0] <= pool.range[1]:
-                text = f"the ranges of the DHCP servers {other_name} and {name} overlap on one network"
-                problems.add((*path, "range"), text, f"{other.range[0]}-{other.range[1]} is the other")
+def _check_overlap(pools: list[_Pool], problems: Problems) -> None:
+    """No address is given out by two pools on one network."""
+    for index, entry in enumerate(pools):
+        pool = entry.spec
+        for other in pools[:index]:
+            start, end = other.spec.range
+            if pool.range[0] <= end and start <= pool.range[1]:
+                who = f"the DHCP servers {other.node} and {entry.node}" if other.node != entry.node else entry.node
+                text = f"two ranges of {who} overlap on one network"
+                problems.add((*entry.path, "range"), text, f"the other is {start}-{end}")
+        for other in pools:
+            start, end = other.spec.range
+            for node, address in pool.reservations.items() if other is not entry else ():
+                if start <= address <= end:
+                    text = f"the reservation {address} lies in the range that {other.node} gives out"
+                    problems.add((*entry.path, "reservations", node), text, f"{start}-{end}")
 
 
-def _check_clients(
-    spec: LabSpec, topology: Topology, ranges: dict[str, list[tuple[DhcpPool, str, Path]]], problems: Problems
-) -> None:
-    for (node, name), interface in topology.interfaces.items():
+def _check_clients(topology: Topology, ranges: dict[str, list[_Pool]], problems: Problems) -> None:
+    for interface in topology.interfaces.values():
         if interface.dhcp and interface.segment not in ranges:
-            problems.add(("nodes", node, "interfaces", name), f"{node}:{name} asks by DHCP, but no server is on its network")
+            text = f"{interface.place} asks by DHCP, but no server is on its network"
+            hint = "services: {dnsmasq: {dhcp: […]}}  on a node there"
+            problems.add(("nodes", interface.node, "interfaces", interface.name), text, hint)

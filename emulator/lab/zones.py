@@ -1,14 +1,15 @@
-"""The DNS tree of a lab: zones with their records, and delegations with glue from each parent (RFC 1034, section 4.2)."""
+"""The DNS tree of a lab: zones with their records, delegations with glue from each parent (RFC 1034, section 4.2)."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
 from emulator.lab.model import LabSpec, RecordSpec, ZoneSpec
-from emulator.lab.problems import Problems
+from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import AnyAddress, Record, Zone
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?|\*")
@@ -27,17 +28,21 @@ def absolute(name: str, zone: str) -> str:
 
 def is_below(name: str, zone: str) -> bool:
     """Whether `name` is `zone` or under it."""
-    return zone == "." or name == zone or name.endswith("." + zone)
+    return zone in (".", name) or name.endswith("." + zone)
 
 
 def enclosing_zone(name: str, zones: Mapping[str, object]) -> str | None:
     """The deepest of `zones` that `name` is in."""
-    return max((zone for zone in zones if is_below(name, zone)), key=len, default=None)
+    return name if name in zones else parent_zone(name, zones)
 
 
 def parent_zone(zone: str, zones: Mapping[str, object]) -> str | None:
     """The deepest of `zones` above `zone`; None for the root and where there is none."""
-    return max((other for other in zones if other != zone and is_below(zone, other)), key=len, default=None)
+    while zone != ".":
+        zone = zone.partition(".")[2] or "."
+        if zone in zones:
+            return zone
+    return None
 
 
 def _valid_name(name: str) -> bool:
@@ -51,20 +56,15 @@ class _Tree:
     address_of: AddressOf
     zones: dict[str, ZoneSpec] = field(default_factory=dict)
     written: dict[str, str] = field(default_factory=dict)
-    records: dict[str, list[Record]] = field(default_factory=dict)
+    records: dict[str, dict[Record, None]] = field(default_factory=dict)
+    orphans: set[str] = field(default_factory=set)
+    """Zones to which nobody delegates; that is said once, and nothing more about them or who depends on them."""
 
     def path(self, zone: str) -> tuple[str | int, ...]:
         return ("zones", self.written[zone])
 
-    def address(self, text: str, path: tuple[str | int, ...]) -> AnyAddress | None:
-        found = self.address_of(text)
-        if found is None:
-            self.problems.add(path, f"no address is known for '{text}'", "an address, or a node with a fixed address")
-        return found
-
     def add(self, zone: str, record: Record) -> None:
-        if record not in self.records[zone]:
-            self.records[zone].append(record)
+        self.records[zone].setdefault(record)
 
 
 def build_zones(
@@ -77,20 +77,27 @@ def build_zones(
     """
     tree = _Tree(spec, problems, address_of)
     for name, zone in spec.zones.items():
-        full = name.lower() if name.endswith(".") else name.lower() + "."
-        if not name.endswith(".") or not _valid_name(full):
-            problems.add(("zones", name), f"'{name}' is not a zone's name", "with the final dot: example.com.", key=True)
+        full = name.lower()
+        if not name.endswith("."):
+            hint = f"with the final dot: {name}." if _valid_name(name + ".") else "with the final dot: example.com."
+            problems.add(("zones", name), f"'{name}' is not a zone's name", hint, key=True)
+        elif not _valid_name(full) or "*" in full:
+            problems.add(
+                ("zones", name), f"'{name}' is not a zone's name", "a domain name such as example.com.", key=True
+            )
         elif full in tree.zones:
             problems.add(("zones", name), f"zone {full} given twice", key=True)
         else:
             tree.zones[full] = zone
             tree.written[full] = name
-            tree.records[full] = []
+            tree.records[full] = {}
     for name, zone in tree.zones.items():
         _servers_run_nsd(tree, name, zone)
         _own_records(tree, name, zone)
     for name, zone in tree.zones.items():
         _delegate(tree, name, zone)
+    for name, zone in tree.zones.items():
+        _aliases(tree, name, zone)
     _circles(tree)
     zones = {
         name: Zone(name, tuple(dict.fromkeys(zone.nameservers.values())), zone.ttl, tuple(tree.records[name]))
@@ -103,7 +110,8 @@ def _servers_run_nsd(tree: _Tree, name: str, zone: ZoneSpec) -> None:
     for label, node in zone.nameservers.items():
         spec = tree.spec.nodes.get(node)
         if spec is not None and spec.services.nsd is None:
-            tree.problems.add((*tree.path(name), "nameservers", label), f"{node} runs no name server", "services: {nsd: {}}")
+            path = (*tree.path(name), "nameservers", label)
+            tree.problems.add(path, f"{node} runs no name server", "give it `services: {nsd: {}}`")
 
 
 def _own_records(tree: _Tree, name: str, zone: ZoneSpec) -> None:
@@ -112,7 +120,7 @@ def _own_records(tree: _Tree, name: str, zone: ZoneSpec) -> None:
         full = absolute(label, name)
         here = (*path, "records", label)
         if not _valid_name(full):
-            tree.problems.add(here, f"'{label}' is not a name", key=True)
+            tree.problems.add(here, f"'{label}' is not a name", "letters, digits, hyphens and dots", key=True)
             continue
         if not is_below(full, name) or enclosing_zone(full, tree.zones) != name:
             tree.problems.add(here, f"{full} is not in the zone {name}", key=True)
@@ -124,12 +132,15 @@ def _add_record(
     tree: _Tree, zone: str, name: str, record: RecordSpec, path: tuple[str | int, ...], default_ttl: int
 ) -> None:
     ttl = default_ttl if record.ttl is None else record.ttl
+    if record.cname is None and not record.address:
+        tree.problems.add(path, f"nothing is said about {name}", "`address` or `cname`")
     if record.cname is not None:
-        if record.address:
-            tree.problems.add(path, f"{name} has an alias and addresses; only one can be", "RFC 1034, section 3.6.2")
-        tree.add(zone, Record(name, ttl, "CNAME", absolute(record.cname, zone)))
+        target = absolute(record.cname, zone)
+        if not _valid_name(target):
+            tree.problems.add((*path, "cname"), f"'{record.cname}' is not a name", "letters, digits, hyphens and dots")
+        tree.add(zone, Record(name, ttl, "CNAME", target))
     for text in record.address:
-        if address := tree.address(text, path):
+        if address := tree.address_of(text):
             tree.add(zone, _address_record(name, ttl, address))
 
 
@@ -143,62 +154,92 @@ def _delegate(tree: _Tree, name: str, zone: ZoneSpec) -> None:
     path = tree.path(name)
     if name != "." and (parent is None or _skips(name, parent)):
         above = name.partition(".")[2] or "."
-        tree.problems.add(path, f"missing delegation: {name} has no parent zone {above}", f"add the zone '{above}'", key=True)
-        return
+        text = f"missing delegation: {name} has no parent zone {above}"
+        tree.problems.add(path, text, f"add the zone '{above}'", key=True)
+        tree.orphans.add(name)
+    for label in zone.glue:
+        servers = {absolute(other, name) for other in zone.nameservers}
+        if absolute(label, name) not in servers or not is_below(absolute(label, name), name):
+            text = f"{absolute(label, name)} is no name server of {name} inside the zone, so it has no glue"
+            tree.problems.add((*path, "glue", label), text, near(label, list(zone.nameservers)), key=True)
     for label, node in zone.nameservers.items():
         server = absolute(label, name)
         here = (*path, "nameservers", label)
+        if not _valid_name(server) or "*" in server:
+            tree.problems.add(here, f"'{label}' is not a name", "letters, digits, hyphens and dots", key=True)
+            continue
         tree.add(name, Record(name, zone.ttl, "NS", server))
-        address = tree.address(node, here) if node in tree.spec.nodes else None
+        if node not in tree.spec.nodes:
+            continue
+        address = tree.address_of(node)
         if address is None:
+            tree.problems.add(here, f"the name server {node} has no fixed address")
             continue
         home = enclosing_zone(server, tree.zones)
         if home is not None:
             tree.add(home, _address_record(server, zone.ttl, address))
         else:
-            tree.problems.add(here, f"the name server's name {server} is in no zone of this lab")
+            text = f"the name server's name {server} is in no zone of this lab"
+            tree.problems.add(here, text, "without a final dot a name is inside the zone", key=True)
         if parent is not None:
             tree.add(parent, Record(name, zone.ttl, "NS", server))
             if is_below(server, name):
                 given = next((text for key, text in zone.glue.items() if absolute(key, name) == server), None)
-                glue = tree.address(given, (*path, "glue")) if given else address
+                glue = tree.address_of(given) if given else address
                 if glue:
                     tree.add(parent, _address_record(server, zone.ttl, glue))
 
 
 def _skips(name: str, parent: str | None) -> bool:
-    """Whether a zone between `name` and `parent` is left out."""
-    depth = 0 if parent in (None, ".") else str(parent).count(".")
-    return name.count(".") - depth > 1
+    """Whether the top-level zone between `name` and the root is left out. Below it a zone may skip labels."""
+    return parent == "." and name.count(".") > 1
+
+
+def _aliases(tree: _Tree, name: str, zone: ZoneSpec) -> None:
+    """A name with a CNAME record has no other (RFC 1034, section 3.6.2)."""
+    count = Counter(record.name for record in tree.records[name])
+    for label, record in zone.records.items():
+        full = absolute(label, name)
+        if record.cname is not None and count[full] > 1:
+            text = f"{full} is an alias, so it can have nothing else"
+            tree.problems.add((*tree.path(name), "records", label), text, "RFC 1034, section 3.6.2", key=True)
 
 
 def _circles(tree: _Tree) -> None:
     """Zones whose name servers' names can only be found by asking those very zones."""
-    reachable = {"."} & set(tree.zones)
-    changed = True
-    while changed:
-        changed = False
-        for name, zone in tree.zones.items():
-            parent = parent_zone(name, tree.zones)
-            if name in reachable or parent not in reachable:
-                continue
-            for label in zone.nameservers:
-                server = absolute(label, name)
-                home = enclosing_zone(server, tree.zones)
-                if is_below(server, name) or home in reachable:
-                    reachable.add(name)
-                    changed = True
-                    break
-    stuck = [name for name in tree.zones if name not in reachable]
-    for name in stuck:
-        parent = parent_zone(name, tree.zones)
-        if parent is not None and parent in reachable:
-            homes = {enclosing_zone(absolute(label, name), tree.zones) for label in tree.zones[name].nameservers}
-            needs = ", ".join(sorted(str(home) for home in homes))
+    homes: dict[str, list[str | None]] = {}
+    lost: set[str] = set()
+    for name, zone in tree.zones.items():
+        homes[name] = []
+        for server in (absolute(label, name) for label in zone.nameservers):
+            home = enclosing_zone(server, tree.zones)
+            homes[name].append(None if is_below(server, name) else home)
+            if home is None:
+                lost.add(name)
+    parents = {name: parent_zone(name, tree.zones) for name in tree.zones}
+    waiting: dict[str, list[str]] = {}
+    for name in tree.zones:
+        for needed in dict.fromkeys((parents[name], *homes[name])):
+            if needed is not None:
+                waiting.setdefault(needed, []).append(name)
+    reachable = ({"."} & set(tree.zones)) | tree.orphans | lost
+    queue = list(reachable)
+    while queue:
+        for name in waiting.get(queue.pop(), ()):
+            if (
+                name not in reachable
+                and parents[name] in reachable
+                and any(home is None or home in reachable for home in homes[name])
+            ):
+                reachable.add(name)
+                queue.append(name)
+    for name in tree.zones:
+        if name not in reachable and parents[name] in reachable:
+            needs = ", ".join(sorted({str(home) for home in homes[name]}))
             tree.problems.add(
                 (*tree.path(name), "nameservers"),
-                f"circular delegation: the servers of {name} are named in {needs}, which cannot be reached without {name}",
-                "name one server inside the zone, so that the parent gives its address (glue)",
+                f"circular delegation: to find a server of {name} one must ask {needs}, and the other way round",
+                "name one server inside its own zone, so that the parent gives its address (glue)",
             )
 
 

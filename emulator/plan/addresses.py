@@ -19,12 +19,12 @@ def address_in(lab: ResolvedLab, text: str) -> str:
         pass
     node, _, name = text.partition(":")
     for interface in lab.nodes[node].interfaces:
-        if interface.addresses and name in ("", interface.name):
-            return str(interface.addresses[0].ip)
-    reserved = reservation(lab, node)
-    if reserved is None:
-        raise KeyError(text)
-    return reserved
+        if name in ("", interface.name):
+            if interface.addresses:
+                return str(interface.addresses[0].ip)
+            if interface.dhcp and (reserved := reservation(lab, node)):
+                return reserved
+    raise KeyError(text)
 
 
 def reservation(lab: ResolvedLab, node: str) -> str | None:

@@ -109,8 +109,8 @@ def _files(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops
 def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops.Operation]:
     """Servers first, all started before any is waited for; then those that need them."""
     everything = [(node, service) for node in lab.nodes.values() for service in services[node.name]]
-    clients = [(node, service) for node, service in everything if service.name.startswith("udhcpc")]
-    servers = [pair for pair in everything if pair not in clients]
+    clients = [(node, service) for node, service in everything if service.argv[0] == "udhcpc"]
+    servers = [(node, service) for node, service in everything if service.argv[0] != "udhcpc"]
     for group in (servers, clients):
         for node, service in group:
             yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env))
@@ -124,9 +124,8 @@ def _tools(
     tools = {tool for group in services.values() for service in group for tool in service.tools}
     if any(isinstance(operation, ops.LoadRules) for operation in operations):
         tools |= {"iptables-restore", "iptables-save", "conntrack"}
+    tools |= {operation.argv[0] for operation in operations if isinstance(operation, ops.RunCommand)}
     tools |= {step.argv[0] for scene in lab.scenes for step in scene.steps if step.action == "run"}
     if lab.checks:
         tools |= {"ip", "bridge"}
     return tuple(sorted(tools - {"true", "false", "env", "sh", "echo", "sleep", "cat", "test"}))
-
-

@@ -40,9 +40,10 @@ def _nat(lab: ResolvedLab, node: Node) -> Iterator[str]:
     for port in node.nat.publish:
         outside = port.on or node.nat.masquerade[0].out
         target = f"{address_in(lab, port.to)}:{port.to_port or port.port}"
-        for address in node.interface(outside).addresses:
+        fixed = [f"-d {address.ip}" for address in node.interface(outside).addresses if address.version == 4]
+        for here in fixed or ["-m addrtype --dst-type LOCAL"]:
             yield (
-                f"-A PREROUTING -i {outside} -d {address.ip} -p {port.protocol} --dport {port.port} "
+                f"-A PREROUTING -i {outside} {here} -p {port.protocol} --dport {port.port} "
                 f"-j DNAT --to-destination {target}"
             )
     for rule in node.nat.masquerade:

@@ -49,7 +49,7 @@ class Operation:
 def from_json(data: Mapping[str, Any]) -> Operation:
     """The operation that `to_json` gave."""
     kind = Operation.registry[data["op"]]
-    values = {}
+    values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         if item.name in data:
             value = data[item.name]
@@ -130,7 +130,7 @@ class CreateLink(Operation):
     def shell(self) -> str:
         mtu = self.mtu_bytes
         lines = [
-            f"ip link add {self.interface} netns {quote([self.node])} address {self.mac} mtu {mtu} type veth "
+            f"ip link add name {self.interface} netns {quote([self.node])} address {self.mac} mtu {mtu} type veth "
             f"peer name {self.peer_interface} netns {quote([self.peer_node])} address {self.peer_mac} mtu {mtu}"
         ]
         ends = ((self.node, self.interface, self.bridged), (self.peer_node, self.peer_interface, self.peer_bridged))
@@ -138,7 +138,7 @@ class CreateLink(Operation):
             if not self.offload:
                 lines.append(f"no_offload {quote([node, interface])}")
             if bridged:
-                lines.append(f"ip -n {quote([node])} link set {interface} master {BRIDGE}")
+                lines.append(f"ip -n {quote([node])} link set dev {interface} master {BRIDGE}")
         return "\n".join(lines)
 
     def undo(self) -> Operation:
@@ -155,7 +155,7 @@ class RemoveLink(Operation):
         return f"remove the cable at {self.node}:{self.interface}"
 
     def shell(self) -> str:
-        return f"ip -n {quote([self.node])} link del {self.interface}"
+        return f"ip -n {quote([self.node])} link del dev {self.interface}"
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class SetUp(Operation):
         return f"switch {self.node}:{self.interface} on"
 
     def shell(self) -> str:
-        return f"ip -n {quote([self.node])} link set {self.interface} up"
+        return f"ip -n {quote([self.node])} link set dev {self.interface} up"
 
 
 @dataclass(frozen=True)
@@ -241,12 +241,14 @@ class WriteFile(Operation):
         return f"write {self.path} in {self.node} ({len(self.content.encode())} octets)"
 
     def shell(self) -> str:
+        mode = "" if self.mode == 0o644 else f'\nchmod {self.mode:o} "$lab"/{quote([self.node + self.path])}'
+        put = f"put {quote([self.node, self.path])}"
+        if self.content and not self.content.endswith("\n"):
+            return f"printf %s {quote([self.content])} | {put}{mode}"
         end = "END"
         while f"\n{end}\n" in f"\n{self.content}":
             end += "_"
-        body = self.content if self.content.endswith("\n") or not self.content else self.content + "\n"
-        mode = "" if self.mode == 0o644 else f"\nchmod {self.mode:o} \"$lab\"/{quote([self.node + self.path])}"
-        return f"put {quote([self.node, self.path])} <<'{end}'\n{body}{end}{mode}"
+        return f"{put} <<'{end}'\n{self.content}{end}{mode}"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ def main() -> int:
     except OSError as error:
         _say({"error": f"cannot build the lab: {error.strerror or error}", "hint": None, "machine": False})
         return 1
+    except Exception as error:  # a boundary: what is wrong here is told in one line, and the lab is taken back
+        _say({"error": f"the builder failed: {type(error).__name__}: {error}", "hint": None, "machine": False})
+        return 1
     _say({"ok": True})
     return 0
 

@@ -68,6 +68,7 @@ class Running:
                 break
             self._stdin = self._stdin[count:]
         os.close(self.write_in)
+        self.write_in = -1  # the number will be another command's next
         return False
 
     def drain(self, descriptor: int) -> bool:
@@ -85,6 +86,8 @@ class Running:
 
     def finish(self) -> Finished:
         """Take the exit status of a command that has ended, and what it had still written."""
+        if self.write_in >= 0:
+            os.close(self.write_in)
         _, status = os.waitpid(self.pid, 0)
         ended_ns = time.time_ns()
         for descriptor in (self.read_out, self.read_err):
@@ -155,8 +158,9 @@ class Crowd:
 
     def _take(self, running: Running) -> Finished:
         del self._running[running.pidfd]
+        registered = self._selector.get_map()
         for descriptor in (running.pidfd, running.write_in, *running.output):
-            with contextlib.suppress(KeyError, ValueError, OSError):
+            if descriptor >= 0 and descriptor in registered:
                 self._selector.unregister(descriptor)
         return running.finish()
 

@@ -77,8 +77,7 @@ def arp_resolution(check: ArpResolution, view: View) -> Finding:
         )
     return passed(
         f"who has {address}? asked by broadcast (frame {question.number}), answered to {check.asker} alone with "
-        f"{target.mac} "
-        f"(frame {reply.number}); {counted(len(uses), 'packet')} then went there without another question",
+        f"{target.mac} (frame {reply.number}); {counted(len(uses), 'packet')} then went there without another question",
         [question, reply, *uses],
     ).if_whole(check.asker)
 

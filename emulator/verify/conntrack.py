@@ -43,7 +43,7 @@ def conntrack_agrees(check: ConntrackAgrees, view: View) -> Finding:
     for (original, reply), crossing in began.items():
         if (original, reply) not in table:
             near = [str(found) for found in table if original in found or reply in found]
-            instead = f"it has {near[0]}" if near else f"it has no such entry among {counted(len(table), 'entry')}"
+            instead = f"it has {near[0]}" if near else f"it has no such entry among {len(table)}"
             pair = [frame for frame in (crossing.entering, crossing.leaving) if frame]
             return failed(
                 f"expected {check.router} to track {original}, answers {reply}, as {at(pair[0])} and {at(pair[-1])} "
@@ -54,7 +54,6 @@ def conntrack_agrees(check: ConntrackAgrees, view: View) -> Finding:
     translated = sum(original != reply.reversed for original, reply in began)
     return passed(
         f"{counted(len(began), 'flow')} through {check.router} ({translated} translated, {numbers(firsts)}) stand in "
-        "its "
-        "connection tracking table with the same addresses and ports",
+        "its connection tracking table with the same addresses and ports",
         firsts,
     )

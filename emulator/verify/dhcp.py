@@ -9,7 +9,7 @@ from emulator.capture.frame import Frame
 from emulator.lab.checks import DhcpExchange, Lease
 from emulator.lab.services import DhcpPool
 from emulator.verify.arp import BROADCAST
-from emulator.verify.finding import Disproved, Finding, absent, failed, passed
+from emulator.verify.finding import DisprovedError, Finding, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import DHCP_MESSAGES, at, counted, numbers
 
@@ -80,8 +80,7 @@ def dhcp_exchange(check: DhcpExchange, view: View) -> Finding:
         )
     return passed(
         f"Discover, Offer, Request, Ack ({numbers(exchange)} at {check.client}), all with transaction id "
-        f"{transaction:#010x}; "
-        f"{check.server} gave {ack.text('dhcp.ip.your')}",
+        f"{transaction:#010x}; {check.server} gave {ack.text('dhcp.ip.your')}",
         exchange,
     )
 
@@ -93,7 +92,7 @@ def _pool(view: View, server: str) -> DhcpPool:
     for pool in dnsmasq.dhcp if dnsmasq else ():
         if pool.interface == interface:
             return pool
-    raise Disproved(f"expected a DHCP pool at {server}; the lab has none")
+    raise DisprovedError(f"expected a DHCP pool at {server}; the lab has none")
 
 
 def _differences(view: View, check: Lease, pool: DhcpPool, ack: Frame) -> Iterator[str]:

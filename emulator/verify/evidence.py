@@ -50,7 +50,7 @@ class Evidence:
         windows: scene → when it ran.
         outputs: what the scenes' commands printed.
         before, after: the nodes' tables when watching began and when it ended.
-        variables: values of this run, for templates such as `{run.port}`.
+        variables: values of this run by name, `run.port`, for templates such as `{run.port}`.
     """
 
     frames: tuple[Frame, ...]

@@ -9,11 +9,11 @@ from emulator.capture.frame import Frame
 from emulator.verify.verdict import Verdict
 
 
-class MissingEvidence(Exception):
+class MissingEvidenceError(Exception):
     """What a check must look at was not recorded: the verdict is UNKNOWN. Its text is the reason."""
 
 
-class Disproved(Exception):
+class DisprovedError(Exception):
     """Something that a check takes for granted is not so: the verdict is FAIL. Its text is the reason."""
 
 

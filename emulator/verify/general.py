@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from emulator.capture.frame import Frame
 from emulator.lab.checks import InOrder, NeverSeen, Seen
-from emulator.verify.finding import Finding, MissingEvidence, absent, failed, passed
+from emulator.verify.finding import Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, counted, listed, numbers, saw, told
 
 
 def seen(check: Seen, view: View) -> Finding:
     """Matching frames at each place; with `count`, exactly so many."""
-    text = view.expand(check.filter)
+    text = view.wanted(check.filter)
     cited: list[Frame] = []
     told_places = []
     for place in check.at:
@@ -34,12 +34,12 @@ def never_seen(check: NeverSeen, view: View) -> Finding:
     found = view.matching(check.filter, frames)
     if found:
         return failed(
-            f"expected no frame that matches {view.expand(check.filter)}; {at(found[0])} does ({told(found[0])}), "
+            f"expected no frame that matches {view.wanted(check.filter)}; {at(found[0])} does ({told(found[0])}), "
             f"{counted(len(found), 'frame')} in all",
             found,
         )
     if not frames:
-        raise MissingEvidence(f"{listed(check.at)} saw no frame at all{view.when}, so nothing can be said of them")
+        raise MissingEvidenceError(f"{listed(check.at)} saw no frame at all{view.when}, so nothing can be said of them")
     silent = [place for place in check.at if not view.at(place)]
     tail = f"; {listed(silent)} saw none" if silent else ""
     return passed(f"never at {listed(check.at, 12)} among {counted(len(frames), 'frame')}{tail}").if_whole(*check.at)
@@ -56,7 +56,7 @@ def in_order(check: InOrder, view: View) -> Finding:
         if not found:
             place = f"after {at(chain[-1])}" if chain else f"at {check.at}"
             return absent(
-                f"expected a frame that matches {view.expand(text)} {place}{view.when}; {saw(following)}",
+                f"expected a frame that matches {view.wanted(text)} {place}{view.when}; {saw(following)}",
                 check.at,
                 frames=chain,
             )

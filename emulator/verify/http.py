@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
 from emulator.lab.checks import HttpPage
-from emulator.verify.finding import Disproved, Finding, MissingEvidence, absent, failed, passed
+from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.paths import Flow, flow_of
 from emulator.verify.tcp import distance
 from emulator.verify.view import View
@@ -78,7 +78,7 @@ def _page(check: HttpPage, view: View) -> bytes:
     node = check.server.partition(":")[0]
     http = view.lab.nodes[node].services.http
     if http is None or check.path not in http.pages:
-        raise Disproved(f"expected {node} to have a page {shown(check.path)}; the lab gives it none")
+        raise DisprovedError(f"expected {node} to have a page {shown(check.path)}; the lab gives it none")
     return view.expand(http.pages[check.path]).encode()
 
 
@@ -137,8 +137,7 @@ def _received(check: HttpPage, view: View, request: Frame, flow: Flow, page: byt
         )
     return passed(
         f"GET {shown(check.path)} ({at(request)}, {at(arrived[0])}) brought {counted(len(page), 'octet')} with status "
-        "200 "
-        f"({numbers(used)}): the page of {check.server}",
+        f"200 ({numbers(used)}): the page of {check.server}",
         [request, arrived[0], *used],
     )
 
@@ -157,7 +156,7 @@ def http_page(check: HttpPage, view: View) -> Finding:
     node = check.client.partition(":")[0]
     output = view.evidence.output(check.step, node)
     if output is None:
-        raise MissingEvidence(f'step "{check.step}" never ran on {node}')
+        raise MissingEvidenceError(f'step "{check.step}" never ran on {node}')
     if output.stdout.encode("utf-8", "surrogateescape") != page:
         got = output.stdout.encode("utf-8", "surrogateescape")
         return failed(

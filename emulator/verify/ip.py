@@ -22,8 +22,8 @@ def _ttl(frame: Frame) -> int:
     return frame.number_of("ip.ttl") if frame.fields.get("ip.ttl") else frame.number_of("ipv6.hlim")
 
 
-def _walk(check: HopCount, view: View, start: Frame) -> tuple[list[Frame], str | None]:
-    """The frames of one packet's way through the routers, and what is wrong with it."""
+def _walk(check: HopCount, view: View, start: Frame) -> Finding | list[Frame]:
+    """The frames of one packet's way through the routers, or what is wrong with it."""
     journey = view.sightings.journey(start)
     way, ttl = [start], _ttl(start)
     expected = f"{check.to} with TTL {ttl - len(check.routers)}"
@@ -33,18 +33,21 @@ def _walk(check: HopCount, view: View, start: Frame) -> tuple[list[Frame], str |
         passing = [f for f in journey if node in (f.node, f.interface) and f.direction == direction]
         if not passing:
             last = journey[-1]
-            return way, (
-                f"{at(start)} left with TTL {_ttl(start)} and was last seen at {last.interface} ({last.direction}) "
-                "with TTL "
-                f"{_ttl(last)}; expected {expected}"
+            return absent(
+                f"frame {start.number} left {start.interface} with TTL {_ttl(start)} and was last seen at "
+                f"{last.interface} ({last.direction}) with TTL {_ttl(last)}; expected {expected}",
+                check.to,
+                *check.routers,
+                frames=[*way, last],
             )
         way.append(passing[0])
         if _ttl(passing[0]) != ttl:
-            return way, f"{at(passing[0])} has TTL {_ttl(passing[0])}; expected {ttl}, and at {expected}"
+            return failed(f"{at(passing[0])} has TTL {_ttl(passing[0])}; expected {ttl}, and at {expected}", way)
     others = {f.node for f in journey if view.lab.nodes[f.node].forwards} - set(check.routers)
     if others:
-        return way, f"{at(start)} also went through {listed(sorted(others))}; expected only {listed(check.routers)}"
-    return way, None
+        told_others = listed(sorted(others))
+        return failed(f"{at(start)} also went through {told_others}; expected only {listed(check.routers)}", way)
+    return way
 
 
 def hop_count(check: HopCount, view: View) -> Finding:
@@ -53,19 +56,18 @@ def hop_count(check: HopCount, view: View) -> Finding:
         view.interfaces_at(place)
     starts = view.matching(check.filter, view.at(check.from_, direction="out"))
     if not starts:
-        return view.lacking(f"packets that match {check.filter}", check.from_)
+        return view.lacking(f"packets that match {view.wanted(check.filter)}", check.from_)
     ways = []
     for start in starts:
-        way, wrong = _walk(check, view, start)
-        if wrong:
-            return absent(wrong, check.to, *check.routers, frames=way)
+        way = _walk(check, view, start)
+        if isinstance(way, Finding):
+            return way
         ways.append(way)
     ttls = [f"TTL {_ttl(starts[0])}"]
     ttls += [f"{_ttl(ways[0][2 * number])} ({router})" for number, router in enumerate(check.routers, start=1)]
     return passed(
-        f"{' → '.join(ttls)}, {counted(len(starts), 'packet')} from {check.from_} to {check.to}: {numbers(starts)} "
-        "became "
-        f"{numbers([way[-1] for way in ways])}",
+        f"{' → '.join(ttls)}, {counted(len(starts), 'packet')} from {check.from_} to {check.to}: "
+        f"{numbers(starts)} became {numbers([way[-1] for way in ways])}",
         [frame for way in ways for frame in way],
     )
 
@@ -75,7 +77,7 @@ def unanswered(check: Unanswered, view: View) -> Finding:
     frames = view.at(check.at)
     asked = view.matching(check.filter, frames)
     if not asked:
-        return view.lacking(f"packets that match {check.filter}", check.at)
+        return view.lacking(f"packets that match {view.wanted(check.filter)}", check.at)
     first: dict[object, Frame] = {}
     for frame in asked:
         flow = flow_of(frame)
@@ -126,8 +128,7 @@ def private_dropped(check: PrivateDropped, view: View) -> Finding:
             if onward is not None:
                 return failed(
                     f"expected {check.router} to drop packets with a private address; {at(frame)} ({told(frame)}) "
-                    "went on "
-                    f"in {at(onward)}",
+                    f"went on in {at(onward)}",
                     [frame, onward],
                 )
     before, after = _counter(view, check.router, "before"), _counter(view, check.router, "after")
@@ -147,7 +148,6 @@ def private_dropped(check: PrivateDropped, view: View) -> Finding:
         ).if_whole(check.router)
     return passed(
         f"{counted(len(private), 'packet')} with a private address reached {check.router} ({numbers(private)}) and "
-        "went no "
-        f"further; its counter grew from {before:,} to {after:,}",
+        f"went no further; its counter grew from {before:,} to {after:,}",
         private,
     ).if_whole(check.router)

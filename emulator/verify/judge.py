@@ -14,7 +14,7 @@ from emulator.verify.conntrack import conntrack_agrees
 from emulator.verify.dhcp import dhcp_exchange, lease
 from emulator.verify.dns import answered_from_cache, referral_chain
 from emulator.verify.evidence import Evidence
-from emulator.verify.finding import Disproved, Finding, MissingEvidence, failed
+from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, failed
 from emulator.verify.general import in_order, never_seen, seen
 from emulator.verify.http import http_page
 from emulator.verify.ip import hop_count, private_dropped, unanswered
@@ -78,12 +78,12 @@ def _found(check: Check, view: View) -> Finding:
     """What the check's own function finds; UNKNOWN when evidence is missing or the function itself fails."""
     try:
         if check.scene is not None and check.scene not in view.evidence.windows:
-            raise MissingEvidence(f'scene "{check.scene}" never ran')
+            raise MissingEvidenceError(f'scene "{check.scene}" never ran')
         finding = JUDGES[type(check)](check, view)
         gap = None if finding.whole_at is None else view.gaps(finding.whole_at)
-    except MissingEvidence as missing:
+    except MissingEvidenceError as missing:
         return Finding(Verdict.UNKNOWN, str(missing))
-    except Disproved as disproved:
+    except DisprovedError as disproved:
         return failed(str(disproved))
     except Exception as crash:
         return Finding(Verdict.UNKNOWN, f"the check itself failed: {type(crash).__name__}: {crash}")

@@ -62,7 +62,7 @@ def source_nat(check: SourceNat, view: View) -> Finding:
     public = view.address(outside)
     sent = [f for f in view.matching(check.filter, view.at(inside, direction="in")) if flow_of(f) is not None]
     if not sent:
-        return view.lacking(f"packets that match {view.expand(check.filter)}", inside)
+        return view.lacking(f"packets that match {view.wanted(check.filter)}", inside)
     crossings = view.crossings(inside, outside, sent)
     mapping: dict[Flow, Flow] = {}
     for crossing in crossings:
@@ -106,7 +106,7 @@ def port_translation(check: PortTranslation, view: View) -> Finding:
         address = view.address(client)
         own = [f for f in sent if f.text("ip.src") == address and flow_of(f) is not None]
         if not own:
-            return view.lacking(f"packets of {client} ({address}) that match {view.expand(check.filter)}", inside)
+            return view.lacking(f"packets of {client} ({address}) that match {view.wanted(check.filter)}", inside)
         crossing = view.crossings(inside, outside, own[:1])[0]
         flows[client] = _flow(crossing.entering)
         if crossing.leaving is None:

@@ -7,7 +7,7 @@ from collections import Counter
 from emulator.capture.frame import Frame
 from emulator.lab.checks import Checksums, LinksCarry, ReEncode, WithinMtu
 from emulator.lab.resolved import Interface
-from emulator.verify.finding import Finding, MissingEvidence, absent, failed, passed
+from emulator.verify.finding import Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, counted, listed, numbers, told
 
@@ -21,7 +21,9 @@ def _silence(view: View, sender: Interface, receiver: Interface) -> str | None:
     """What is wrong with one direction of a cable, or None when it carried frames."""
     sent, arrived = view.at(sender.place), view.at(receiver.place)
     if any(frame.direction is None for frame in (*sent, *arrived)):
-        raise MissingEvidence(f"the capture does not say which way frames went at {sender.place} or {receiver.place}")
+        raise MissingEvidenceError(
+            f"the capture does not say which way frames went at {sender.place} or {receiver.place}"
+        )
     if not any(frame.direction == "out" for frame in sent):
         return f"{sender.place} → {receiver.place} carried nothing"
     if not any(frame.direction == "in" for frame in arrived):
@@ -57,12 +59,11 @@ def re_encode(_check: ReEncode, view: View) -> Finding:
         return absent("expected frames to take apart; none were captured" + view.when)
     unknown = [frame for frame in view.frames if frame.reencoded is None]
     if unknown:
-        raise MissingEvidence(f"{numbers(unknown)} could not be taken apart into fields")
+        raise MissingEvidenceError(f"{numbers(unknown)} could not be taken apart into fields")
     distinct = {frame.data for frame in view.frames}
     return passed(
         f"{counted(len(distinct), 'different frame')} ({sum(map(len, distinct)) * 8:,} bits) taken apart into fields "
-        "and "
-        "encoded again: the same bits"
+        "and encoded again: the same bits"
     ).if_whole()
 
 
@@ -80,8 +81,7 @@ def within_mtu(_check: WithinMtu, view: View) -> Finding:
         first = large[0]
         return failed(
             f"expected at most {mtu[first.interface]} octets in a frame at {first.interface}; frame {first.number} "
-            "carries "
-            f"{_payload_octets(first)}, {counted(len(large), 'such frame')} in all",
+            f"carries {_payload_octets(first)}, {counted(len(large), 'such frame')} in all",
             large,
         )
     if not frames:

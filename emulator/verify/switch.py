@@ -97,20 +97,21 @@ def _replay(frames: Sequence[Frame]) -> Iterator[_Forwarded]:
 
 def no_flooding(check: NoFlooding, view: View) -> Finding:
     """Frames to a learned MAC leave by its port only; the whole capture teaches, the scene's frames are judged."""
-    everything = view.limited_to(None).at(check.switch)
-    counting = {frame.number for frame in view.at(check.switch)}
+    # The bridge itself is an interface too, where it hears what is for everybody; only its ports forward.
+    ports = [interface.place for interface in view.lab.nodes[check.switch].interfaces]
+    everything = view.limited_to(None).at(*ports)
+    counting = {frame.number for frame in view.at(*ports)}
     judged = [item for item in _replay(everything) if item.entering.number in counting]
     for item in judged:
         target = item.entering.text("eth.dst")
-        ports = sorted({_port(frame) for frame in item.leaving})
-        if set(ports) - {item.port}:
+        used = sorted({_port(frame) for frame in item.leaving})
+        if set(used) - {item.port}:
             return failed(
                 f"expected {at(item.entering)} to leave by port {item.port} only, where {target} was learned; it left "
-                "by "
-                f"{listed(ports, 4)}",
+                f"by {listed(used, 4)}",
                 [item.entering, *item.leaving],
             )
-        if not ports:
+        if not used:
             return absent(
                 f"expected {at(item.entering)} to leave by port {item.port}, where {target} was learned; it left by "
                 "none",
@@ -121,7 +122,6 @@ def no_flooding(check: NoFlooding, view: View) -> Finding:
         return view.lacking("unicast frames to a learned MAC", check.switch)
     return passed(
         f"{counted(len(judged), 'unicast frame')} through {check.switch} left by the one port where the target was "
-        "learned, "
-        f"frames {judged[0].entering.number} to {judged[-1].entering.number}",
+        f"learned, frames {judged[0].entering.number} to {judged[-1].entering.number}",
         [judged[0].entering, judged[-1].entering],
     ).if_whole(check.switch)

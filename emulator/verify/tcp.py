@@ -102,7 +102,7 @@ def _first_failure(findings: Sequence[Finding]) -> Finding:
 
 
 def _no_connection(view: View, place: str, text: str) -> Finding:
-    return view.lacking(f"a SYN that matches {view.expand(text)}", place)
+    return view.lacking(f"a SYN that matches {view.wanted(text)}", place)
 
 
 def _refused(connection: Connection) -> Finding | None:
@@ -180,8 +180,7 @@ def _acknowledged(connection: Connection) -> Finding:
         if ack is None:
             return absent(
                 f"expected {connection.name(not by_client)} to acknowledge all {counted(counts[by_client], 'octet')} "
-                "of "
-                f"{connection.name(by_client)}, up to sequence {end % _MODULUS} in {at(last)}; it did not",
+                f"of {connection.name(by_client)}, up to sequence {end % _MODULUS} in {at(last)}; it did not",
                 connection.place,
                 frames=[last],
             )

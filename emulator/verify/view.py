@@ -14,13 +14,14 @@ from emulator import filters
 from emulator.capture.frame import Frame
 from emulator.lab.resolved import Interface, ResolvedLab
 from emulator.verify.evidence import Evidence
-from emulator.verify.finding import Disproved, Finding, MissingEvidence, absent
+from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent
 from emulator.verify.paths import Crossing, Sightings
 from emulator.verify.wording import saw
 
 SLACK_NS = 250_000_000
 """How long after a scene's last step its packets may still be under way, unless the next scene begins earlier."""
-_VARIABLE = re.compile(r"\{run\.([A-Za-z0-9_-]+)\}")
+_FILTER_CHARACTERS = 80
+_VARIABLE = re.compile(r"\{(run\.[A-Za-z0-9_-]+)\}")
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class View:
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """The frames of the scene, in time order; MissingEvidence when the scene never ran."""
+        """The frames of the scene, in time order; MissingEvidenceError when the scene never ran."""
         if self.scene is None:
             return self.evidence.frames
         window = self.evidence.windows.get(self.scene)
         if window is None:
-            raise MissingEvidence(f'scene "{self.scene}" never ran')
+            raise MissingEvidenceError(f'scene "{self.scene}" never ran')
         later = [other.began_ns for other in self.evidence.windows.values() if other.began_ns > window.began_ns]
         end_ns = max(window.ended_ns, min([window.ended_ns + SLACK_NS, *later]))
         return tuple(frame for frame in self.evidence.frames if window.began_ns <= frame.time_ns <= end_ns)
@@ -63,10 +64,10 @@ class View:
         return tuple(interface.name for interface in self.evidence.interfaces)
 
     def interfaces_at(self, place: str) -> tuple[str, ...]:
-        """The captured interfaces of a node, or the one that `place` names; MissingEvidence when there are none."""
+        """The captured interfaces of a node, or the one that `place` names; MissingEvidenceError without any."""
         found = tuple(n for n in self._captured if n == place or (":" not in place and n.startswith(f"{place}:")))
         if not found:
-            raise MissingEvidence(f"{place} was not captured")
+            raise MissingEvidenceError(f"{place} was not captured")
         return found
 
     def at(self, *places: str, direction: str | None = None) -> tuple[Frame, ...]:
@@ -102,31 +103,36 @@ class View:
         return absent(f"expected {expected} at {', '.join(places)}{self.when}; {saw(self.at(*places))}", *places)
 
     def expand(self, text: str) -> str:
-        """`text` with `{run.NAME}` replaced by this run's value; MissingEvidence when there is none."""
+        """`text` with `{run.NAME}` replaced by this run's value; MissingEvidenceError when there is none."""
 
         def value(match: re.Match[str]) -> str:
             if match[1] not in self.evidence.variables:
-                raise MissingEvidence(f"the value of {match[0]} was not recorded")
+                raise MissingEvidenceError(f"the value of {match[0]} was not recorded")
             return self.evidence.variables[match[1]]
 
         return _VARIABLE.sub(value, text)
 
+    def wanted(self, text: str) -> str:
+        """The filter `text` as a reason shows it: expanded, and shortened when it is long."""
+        expanded = self.expand(text)
+        return expanded if len(expanded) <= _FILTER_CHARACTERS else expanded[: _FILTER_CHARACTERS - 1] + "…"
+
     def table(self, node: str, name: str, when: str = "after") -> str:
-        """The kernel table `name` of `node` as its tool printed it; MissingEvidence when it was not read."""
+        """The kernel table `name` of `node` as its tool printed it; MissingEvidenceError when it was not read."""
         tables = self.evidence.after if when == "after" else self.evidence.before
         text = tables.get(node, {}).get(name)
         if text is None:
-            raise MissingEvidence(f"the {name} table of {node} was not read {when} the scenes")
+            raise MissingEvidenceError(f"the {name} table of {node} was not read {when} the scenes")
         return text
 
     def json_table(self, node: str, name: str, when: str = "after") -> list[Mapping[str, Any]]:
-        """The entries of a table that a tool printed as JSON; MissingEvidence when it is not a list of objects."""
+        """The entries of a table that a tool printed as JSON; MissingEvidenceError when it is not a list of objects."""
         try:
             entries = json.loads(self.table(node, name, when) or "[]")
         except (ValueError, RecursionError) as error:
-            raise MissingEvidence(f"the {name} table of {node} is not JSON") from error
+            raise MissingEvidenceError(f"the {name} table of {node} is not JSON") from error
         if not isinstance(entries, list):
-            raise MissingEvidence(f"the {name} table of {node} is not a list")
+            raise MissingEvidenceError(f"the {name} table of {node} is not a list")
         return [entry for entry in entries if isinstance(entry, dict)]
 
     def configured(self, interface: Interface, when: str = "after") -> tuple[IPv4Interface, ...]:
@@ -136,25 +142,25 @@ class View:
         return tuple(IPv4Interface(f"{info['local']}/{info.get('prefixlen', 32)}") for info in infos)
 
     def address(self, place: str) -> str:
-        """The IPv4 address of node:interface: the fixed one, or the one that it got; Disproved when it has none."""
+        """The IPv4 address of node:interface: the fixed one, or the one that it got; DisprovedError without any."""
         interface = self.lab.interface(place)
         fixed = [a for a in interface.addresses if isinstance(a, IPv4Interface)]
         got = fixed or self.configured(interface)
         if not got and "address" in self.evidence.before.get(interface.node, {}):
             got = self.configured(interface, "before")
         if not got:
-            raise Disproved(f"expected {place} to have an IPv4 address; it has none")
+            raise DisprovedError(f"expected {place} to have an IPv4 address; it has none")
         return str(got[0].ip)
 
     def addresses_of(self, node: str) -> frozenset[str]:
-        """All IPv4 addresses of a node; Disproved when it has none."""
+        """All IPv4 addresses of a node; DisprovedError when it has none."""
         found = set()
         for interface in self.lab.nodes[node].interfaces:
             if interface.dhcp or interface.addresses:
                 found.add(self.address(interface.place))
                 found |= {str(a.ip) for a in interface.addresses}
         if not found:
-            raise Disproved(f"expected {node} to have an address; it has none")
+            raise DisprovedError(f"expected {node} to have an address; it has none")
         return frozenset(found)
 
     def gateway(self, node: str) -> tuple[str, str] | None:

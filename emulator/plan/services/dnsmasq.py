@@ -63,6 +63,7 @@ def _pool(lab: ResolvedLab, node: Node, pool: DhcpPool, tag: str) -> list[str]:
         lines.append(f"domain={pool.domain},{own.network}")
     segment = lab.segments[node.interface(pool.interface).segment]
     for name, address in pool.reservations.items():
-        mac = next(lab.nodes[owner].interface(i).mac for owner, i in segment.members if owner == name)
+        clients = (lab.nodes[owner].interface(i) for owner, i in segment.members if owner == name)
+        mac = next(interface.mac for interface in clients if interface.dhcp)
         lines.append(f"dhcp-host={mac},{address},{name}")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from emulator.lab.resolved import Node
+from emulator.lab.services import page_file
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import HOME, Service
 
@@ -13,7 +14,7 @@ def http(node: Node) -> Service | None:
     if spec is None:
         return None
     root = f"{HOME}/www"
-    files = {f"{root}{path}{'index.html' if path.endswith('/') else ''}": text for path, text in spec.pages.items()}
+    files = {f"{root}/{page_file(path)}": text for path, text in spec.pages.items()}
     return Service(
         name="http",
         argv=("busybox", "httpd", "-f", "-p", str(spec.port), "-h", root),

@@ -25,8 +25,8 @@ def record_lines(records: Iterable[Record]) -> Iterable[str]:
 
 
 def file_name(zone: str) -> str:
-    """The name of a zone's file."""
-    return f"{zone.rstrip('.').replace('*', '_') or 'root'}.zone"
+    """The name of a zone's file: `example.com.zone`, and `root` for the root."""
+    return "root" if zone == "." else f"{zone}zone"
 
 
 def nsd(lab: ResolvedLab, node: Node) -> Service | None:

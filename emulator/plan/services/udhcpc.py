@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emulator.lab.resolved import Interface, Node
+from emulator.lab.resolved import Interface, Node, client_name
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import HOME, Service
 
@@ -38,7 +38,7 @@ esac
 def udhcpc(node: Node, interface: Interface, *, alone: bool) -> Service:
     """The DHCP client of one interface; it is named after the interface when the node has several."""
     return Service(
-        name="udhcpc" if alone else f"udhcpc-{interface.name}",
+        name=client_name(interface.name, alone=alone),
         argv=(
             "udhcpc", "-f", "-i", interface.name, "-s", f"{HOME}/udhcpc.sh",
             "-t", "5", "-T", "1", "-A", "1", "-x", f"hostname:{node.name}",

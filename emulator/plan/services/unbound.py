@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from emulator.lab.resolved import Node, ResolvedLab
+from emulator.lab.resolved import Node, Record, ResolvedLab
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import HOME, Service
 from emulator.plan.services.nsd import record_lines
+
+NO_ROOT = (
+    Record(".", 3_600_000, "NS", "nobody.invalid."),
+    Record("nobody.invalid.", 3_600_000, "A", "127.0.0.1"),
+)
+"""Hints that lead nowhere: unbound asks nobody at a loopback address. Without any hints it would ask the real root
+servers, which it knows by heart."""
 
 
 def unbound(lab: ResolvedLab, node: Node) -> Service | None:
@@ -14,7 +21,9 @@ def unbound(lab: ResolvedLab, node: Node) -> Service | None:
     if spec is None:
         return None
     addresses = [str(address.ip) for address in node.addresses]
-    listen = "".join(f"  interface: {address}\n" for address in [*addresses, "127.0.0.1"])
+    listen = "".join(
+        f"  interface: {address}\n" for address in ([*addresses, "127.0.0.1"] if addresses else ["0.0.0.0"])
+    )
     ipv6 = any(":" in address for address in addresses)
     config = (
         "server:\n"
@@ -36,8 +45,7 @@ def unbound(lab: ResolvedLab, node: Node) -> Service | None:
         f"  control-interface: {HOME}/unbound.ctl\n"
         "  control-use-cert: no\n"
     )
-    known = lab.root_hints if spec.root_hints == "lab" else ()
-    hints = "".join(f"{line}\n" for line in record_lines(known)) or "; this resolver knows no root\n"
+    hints = "".join(f"{line}\n" for line in record_lines(lab.root_hints if spec.root_hints == "lab" else NO_ROOT))
     return Service(
         name="unbound",
         argv=("unbound", "-d", "-p", "-c", f"{HOME}/unbound.conf"),

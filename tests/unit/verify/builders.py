@@ -25,11 +25,13 @@ NUMBER = {"icmp": 1, "tcp": 6, "udp": 17}
 _CABLES = (
     ("pc1:eth0", "sw:pc1"), ("pc2:eth0", "sw:pc2"), ("server:eth0", "sw:server"), ("home:lan", "sw:home"),
     ("home:wan", "isp:home"), ("isp:web", "web:eth0"), ("isp:out", "outside:eth0"), ("isp:core", "core:isp"),
-    ("resolver:eth0", "core:resolver"), ("root:eth0", "core:root"), ("tld:eth0", "core:tld"), ("auth:eth0", "core:auth"),
+    ("resolver:eth0", "core:resolver"), ("root:eth0", "core:root"), ("tld:eth0", "core:tld"),
+    ("auth:eth0", "core:auth"),
 )  # fmt: skip
 _ADDRESSES = {
-    "home:lan": "192.168.1.1/24", "home:wan": "203.0.113.2/24", "isp:home": "203.0.113.1/24", "isp:web": "192.0.2.1/24",
-    "web:eth0": "192.0.2.80/24", "isp:out": "198.18.0.1/24", "outside:eth0": "198.18.0.99/24",
+    "home:lan": "192.168.1.1/24", "home:wan": "203.0.113.2/24", "isp:home": "203.0.113.1/24",
+    "isp:web": "192.0.2.1/24", "web:eth0": "192.0.2.80/24", "isp:out": "198.18.0.1/24",
+    "outside:eth0": "198.18.0.99/24",
     "isp:core": "198.51.100.1/24", "resolver:eth0": "198.51.100.53/24", "root:eth0": "198.51.100.2/24",
     "tld:eth0": "198.51.100.3/24", "auth:eth0": "198.51.100.4/24",
 }  # fmt: skip
@@ -57,7 +59,7 @@ _SERVICES: dict[str, dict[str, Any]] = {
 def home_network() -> ResolvedLab:
     """pc1, pc2 and server on switch sw, behind home; isp; web, outside; resolver, root, tld and auth on switch core."""
     places = sorted({place for cable in _CABLES for place in cable})
-    peers = {a: b for a, b in _CABLES} | {b: a for a, b in _CABLES}
+    peers = dict(_CABLES) | {b: a for a, b in _CABLES}
     interfaces = {}
     for number, place in enumerate(places, start=1):
         node, _, name = place.partition(":")
@@ -113,7 +115,8 @@ class Packet:
     def octets(self) -> bytes:
         """The frame; checksums are left 0."""
         if self.protocol == "tcp":
-            upper = struct.pack("!HHIIBBHHH", self.sport, self.dport, self.seq, self.ack, 0x50, self._flag_bits(), 512, 0, 0)
+            bits = self._flag_bits()
+            upper = struct.pack("!HHIIBBHHH", self.sport, self.dport, self.seq, self.ack, 0x50, bits, 512, 0, 0)
         elif self.protocol == "udp":
             upper = struct.pack("!HHHH", self.sport, self.dport, 8 + len(self.payload), 0)
         else:
@@ -165,8 +168,8 @@ class Wire:
     now_ns: int = START_NS
 
     def __post_init__(self) -> None:
-        for place in LEASED:
-            self.configure(place, LEASED[place])
+        for place, address in LEASED.items():
+            self.configure(place, address)
 
     def configure(self, place: str, address: str | None, gateway: str | None = "192.168.1.1") -> None:
         """Say what the kernel has configured at `place`."""
@@ -251,16 +254,17 @@ class Wire:
         asker: str,
         server: str,
         *,
-        id: int,
+        number: int,
         rd: bool = False,
         src: str | None = None,
         **reply: Any,
     ) -> None:
-        """A question, seen at asker and server, and its reply when `reply` is given: answer, authority, additional, aa, rcode."""
-        ask = Packet("udp", src or ADDRESS[asker], ADDRESS[server], 5000 + id, 53, id=id)
-        base: dict[str, tuple[Value, ...]] = {"dns.id": (id,), "dns.qry.name": (question,)}
+        """A question with the message id `number`, seen at asker and server; and its reply when there are keywords for
+        it: answer, authority, additional, aa, rcode, reply_id."""
+        ask = Packet("udp", src or ADDRESS[asker], ADDRESS[server], 5000 + number, 53, id=number)
+        base: dict[str, tuple[Value, ...]] = {"dns.id": (number,), "dns.qry.name": (question,)}
         base |= {"dns.flags.recdesired": (rd,), "dns.flags.response": (False,)}
-        question_packet = replace(ask, fields=base, layers=("dns",), payload=f"? {question} {id}".encode())
+        question_packet = replace(ask, fields=base, layers=("dns",), payload=f"? {question} {number}".encode())
         self.see_packet(asker, "out", question_packet)
         self.see_packet(server, "in", question_packet)
         if reply:
@@ -269,11 +273,11 @@ class Wire:
             }
             flags: dict[str, tuple[Value, ...]] = {
                 "dns.flags.response": (True,), "dns.flags.authoritative": (reply.get("aa", False),),
-                "dns.flags.rcode": (reply.get("rcode", 0),), "dns.id": (reply.get("reply_id", id),),
+                "dns.flags.rcode": (reply.get("rcode", 0),), "dns.id": (reply.get("reply_id", number),),
             }  # fmt: skip
             back = replace(
-                ask, src=ask.dst, dst=ask.src, sport=53, dport=ask.sport, id=id + 1000, layers=("dns",),
-                fields=base | flags | sections, payload=f"! {question} {id}".encode(),
+                ask, src=ask.dst, dst=ask.src, sport=53, dport=ask.sport, id=number + 1000, layers=("dns",),
+                fields=base | flags | sections, payload=f"! {question} {number}".encode(),
             )  # fmt: skip
             self.see_packet(server, "out", back)
             self.see_packet(asker, "in", back)
@@ -284,11 +288,10 @@ class Wire:
 
     def evidence(self) -> Evidence:
         """Everything recorded so far."""
+        places = dict.fromkeys([i.place for i in self.lab.interfaces()] + [f.interface for f in self.frames])
         return Evidence(
             frames=tuple(self.frames),
-            interfaces=tuple(
-                CaptureInterface(i.place, i.mac, dropped=self.dropped.get(i.place, 0)) for i in self.lab.interfaces()
-            ),
+            interfaces=tuple(CaptureInterface(place, dropped=self.dropped.get(place, 0)) for place in places),
             windows=self.windows,
             outputs=tuple(self.outputs),
             before=self.before,

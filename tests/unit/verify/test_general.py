@@ -1,0 +1,78 @@
+"""Seen, never seen, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def pinged(wire: Any, build: Any) -> Any:
+    """pc1 called home twice in scene `call`."""
+    wire.scene("call")
+    for number in (1, 2):
+        ends = build.ADDRESS["pc1:eth0"], build.ADDRESS["home:lan"]
+        wire.carry(build.Packet("icmp", *ends, icmp_seq=number), "pc1:eth0", "home:lan")
+        wire.carry(build.Packet("icmp", *ends[::-1], icmp_seq=number, icmp_type=0), "home:lan", "pc1:eth0")
+    wire.scene("later")
+    return wire
+
+
+def test_seen(pinged: Any) -> None:
+    result = pinged.verdict("seen", filter="icmp.type == 8", at=["pc1:eth0", "home"])
+    assert result.verdict == "pass"
+    assert "frames 1 and 9 at pc1:eth0" in result.reason
+    assert pinged.verdict("seen", filter="icmp.type == 8", at="pc1:eth0", count=2).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"at": ["pc1:eth0", "web:eth0"]}, "at web:eth0; saw nothing there"),
+        ({"at": "pc1:eth0", "count": 1}, "expected 1 frame that match"),
+        ({"at": "pc1:eth0", "scene": "later"}, 'in scene "later"; saw nothing there'),
+        ({"at": "pc1:eth0", "filter": "tcp"}, "saw 4 other frames, the last: ICMP type 0"),
+    ],
+)
+def test_not_seen_fails(pinged: Any, parameters: dict[str, Any], words: str) -> None:
+    result = pinged.verdict("seen", **{"filter": "icmp.type == 8", **parameters})
+    assert result.verdict == "fail"
+    assert words in result.reason
+
+
+def test_never_seen(pinged: Any) -> None:
+    result = pinged.verdict("never-seen", filter="tcp", at=["pc1", "web"])
+    assert result.verdict == "pass"
+    assert result.reason == "never at pc1 and web among 4 frames; web saw none"
+
+
+def test_seen_after_all_fails(pinged: Any) -> None:
+    result = pinged.verdict("never-seen", filter="icmp.type == 0", at="home")
+    assert result.verdict == "fail"
+    assert "frame 5 at home:lan does (ICMP type 0 192.168.1.1 → 192.168.1.100), 2 frames in all" in result.reason
+
+
+@pytest.mark.parametrize("what", ["scene", "place", "frames", "lost", "cut"])
+def test_never_seen_without_evidence_is_unknown(pinged: Any, what: str) -> None:
+    parameters: dict[str, Any] = {"filter": "tcp", "at": ["pc1"]}
+    if what == "lost":
+        pinged.dropped["pc1:eth0"] = 1
+    elif what == "cut":
+        pinged.truncated = "the file ends in the middle of a packet"
+    else:
+        parameters |= {"scene": {"scene": "nothing"}, "place": {"at": "pc1:eth9"}, "frames": {"at": "web"}}[what]
+    assert pinged.verdict("never-seen", **parameters).verdict == "unknown"
+
+
+def test_in_order(pinged: Any) -> None:
+    filters = ["icmp.type == 8", "icmp.type == 0", "icmp.seq == 2"]
+    result = pinged.verdict("in-order", filters=filters, at="pc1:eth0")
+    assert result.verdict == "pass"
+    assert result.frames == (1, 8, 9)
+
+
+def test_out_of_order_fails(pinged: Any) -> None:
+    result = pinged.verdict("in-order", filters=["icmp.seq == 2", "icmp.seq == 1"], at="pc1:eth0")
+    assert result.verdict == "fail"
+    assert "expected a frame that matches icmp.seq == 1 after frame 9 at pc1:eth0" in result.reason

@@ -1,0 +1,150 @@
+"""TTL, silence, private addresses."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from emulator.verify.paths import quoted_flow
+
+HOPS = {"from_": "pc1:eth0", "to": "web:eth0", "routers": ["home", "isp"], "filter": "icmp.type == 8"}
+WAY = ("pc1:eth0", "home:lan", "home:wan", "isp:home", "isp:web", "web:eth0")
+TRANSLATED = {"home": {"src": "203.0.113.2"}}
+
+
+@pytest.fixture
+def echo(build: Any) -> Any:
+    """An echo request of pc1 to web."""
+    return build.Packet("icmp", build.ADDRESS["pc1:eth0"], build.ADDRESS["web:eth0"])
+
+
+def test_hop_count(wire: Any, echo: Any) -> None:
+    for number in (1, 2):
+        wire.route(replace(echo, icmp_seq=number), *WAY, after=TRANSLATED)
+    result = wire.verdict("hop-count", **HOPS)
+    assert result.verdict == "pass"
+    assert result.reason.startswith("TTL 64 → 63 (home) → 62 (isp), 2 packets from pc1:eth0 to web:eth0")
+
+
+def test_a_packet_that_gets_lost_fails_where_it_was_last_seen(wire: Any, echo: Any) -> None:
+    wire.route(echo, *WAY[:4], after=TRANSLATED)
+    result = wire.verdict("hop-count", **HOPS)
+    assert result.verdict == "fail"
+    assert result.reason == (
+        "frame 1 left pc1:eth0 with TTL 64 and was last seen at isp:home (in) with TTL 63; "
+        "expected web:eth0 with TTL 62"
+    )
+
+
+def test_a_router_that_does_not_count_fails(wire: Any, echo: Any) -> None:
+    wire.route(echo, *WAY, after={"home": {**TRANSLATED["home"], "ttl": 64}})
+    result = wire.verdict("hop-count", **HOPS)
+    assert result.verdict == "fail"
+    assert "at home:wan has TTL 64; expected 63" in result.reason
+
+
+def test_a_router_that_is_not_on_the_list_fails(wire: Any, echo: Any) -> None:
+    wire.route(echo, *WAY, after=TRANSLATED)
+    result = wire.verdict("hop-count", **{**HOPS, "routers": ["home"]})
+    assert result.verdict == "fail"
+
+
+def test_nothing_sent_fails(wire: Any) -> None:
+    assert "expected packets that match icmp.type == 8" in wire.verdict("hop-count", **HOPS).reason
+
+
+CLOSED = {"filter": "tcp.dstport == 8081", "at": "outside:eth0"}
+
+
+@pytest.fixture
+def knock(build: Any) -> Any:
+    """A SYN of outside to an unpublished port."""
+    return build.Packet("tcp", "198.18.0.99", "203.0.113.2", 5000, 8081, seq=1, flags="S")
+
+
+def test_unanswered(wire: Any, knock: Any) -> None:
+    wire.carry(knock, "outside:eth0", "isp:out")
+    result = wire.verdict("unanswered", **CLOSED)
+    assert result.verdict == "pass"
+    assert "no answer" in result.reason
+
+
+def test_any_answer_fails(wire: Any, knock: Any, build: Any) -> None:
+    wire.carry(knock, "outside:eth0", "isp:out")
+    wire.carry(build.Packet("tcp", knock.dst, knock.src, 8081, 5000, flags="RA"), "isp:out", "outside:eth0")
+    result = wire.verdict("unanswered", **CLOSED)
+    assert result.verdict == "fail"
+    assert "RESET,ACK" in result.reason
+
+
+def test_an_icmp_error_is_an_answer(wire: Any, knock: Any, build: Any) -> None:
+    wire.carry(knock, "outside:eth0", "isp:out")
+    error = build.Packet("icmp", "203.0.113.2", knock.src, icmp_type=3, ident=0, payload=knock.octets()[14:42])
+    wire.carry(error, "isp:out", "outside:eth0")
+    assert wire.verdict("unanswered", **CLOSED).verdict == "fail"
+
+
+def test_silence_needs_a_question_and_a_whole_record(wire: Any, knock: Any) -> None:
+    assert wire.verdict("unanswered", **CLOSED).verdict == "fail"
+    wire.carry(knock, "outside:eth0", "isp:out")
+    wire.truncated = "the disk was full"
+    result = wire.verdict("unanswered", **CLOSED)
+    assert result.verdict == "unknown"
+    assert "the disk was full" in result.reason
+
+
+def counters(*packets: int) -> str:
+    """What iptables-save -c prints for private rules that dropped so many packets."""
+    rules = [
+        f"[{n}:{n * 84}] -A PREROUTING {side} 192.168.0.0/16 -m comment --comment private -j DROP"
+        for n, side in zip(packets, ("-s", "-d"), strict=False)
+    ]
+    return "\n".join(["*raw", ":PREROUTING ACCEPT [9:9]", *rules, "COMMIT"])
+
+
+def test_no_private_packet(wire: Any, echo: Any) -> None:
+    wire.carry(replace(echo, src="203.0.113.2"), "home:wan", "isp:home")
+    wire.before["isp"], wire.after["isp"] = {"counters": counters(2, 1)}, {"counters": counters(2, 1)}
+    result = wire.verdict("private-dropped", router="isp")
+    assert result.verdict == "pass"
+    assert result.reason == "no packet with a private address reached isp; its counter stayed at 3"
+
+
+def test_private_packets_dropped_and_counted(wire: Any, echo: Any) -> None:
+    wire.carry(echo, "home:wan", "isp:home")
+    wire.before["isp"], wire.after["isp"] = {"counters": counters(2, 1)}, {"counters": counters(3, 1)}
+    result = wire.verdict("private-dropped", router="isp")
+    assert result.verdict == "pass"
+    assert "counter grew from 3 to 4" in result.reason
+
+
+def test_a_private_packet_that_goes_on_fails(wire: Any, echo: Any) -> None:
+    wire.route(echo, "home:wan", "isp:home", "isp:web", "web:eth0")
+    wire.before["isp"], wire.after["isp"] = {"counters": counters(0)}, {"counters": counters(0)}
+    result = wire.verdict("private-dropped", router="isp")
+    assert result.verdict == "fail"
+    assert "went on in frame 3 at isp:web" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("after", "words"), [(counters(0), "expected the drop counter of isp to grow by 1"), ("*raw", "it has none")]
+)
+def test_a_counter_that_disagrees_or_lacks_fails(wire: Any, echo: Any, after: str, words: str) -> None:
+    wire.carry(echo, "home:wan", "isp:home")
+    wire.before["isp"], wire.after["isp"] = {"counters": counters(0)}, {"counters": after}
+    result = wire.verdict("private-dropped", router="isp")
+    assert result.verdict == "fail"
+    assert words in result.reason
+
+
+def test_unread_counters_are_unknown(wire: Any) -> None:
+    assert wire.verdict("private-dropped", router="isp").verdict == "unknown"
+
+
+def test_a_quoted_packet_cut_short_is_not_understood(wire: Any, build: Any) -> None:
+    for octets in (b"", b"\x45", struct.pack("!20s", b"\x4f"), b"\x4f" * 30):
+        error = build.Packet("icmp", "203.0.113.2", "198.18.0.99", icmp_type=3, payload=octets)
+        assert quoted_flow(wire.see_packet("isp:out", "in", error)) is None
