@@ -166,6 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         print(f"wirelab: {error.strerror or error}{where}", file=sys.stderr)
         return EXIT_FAILED
+    except Exception as error:
+        if os.environ.get("WIRELAB_DEBUG"):
+            raise
+        print(f"wirelab: a fault of Wirelab itself: {type(error).__name__}: {error}", file=sys.stderr)
+        print("  hint: set WIRELAB_DEBUG=1 to see where", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def _call(options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from emulator.plan.ops import Plan
 from emulator.run import runs, tools
 from emulator.run.control import Control
 from emulator.run.session import Result, Session
-from emulator.verify.verdict import Report
+from emulator.verify.verdict import Report, Verdict
 
 
 class Node:
@@ -261,6 +261,23 @@ class Proof:
 
     report: Report
     expected: tuple[str, ...] | None = None
+
+    @property
+    def not_broken(self) -> list[str]:
+        """Checks that the twin should have turned to FAIL and did not."""
+        failed = {result.name for result in self.report.results if result.verdict is Verdict.FAIL}
+        return sorted(set(self.expected or ()) - failed)
+
+    @property
+    def broken_too(self) -> list[str]:
+        """Checks that do not pass though the twin does not name them."""
+        others = {result.name for result in self.report.results if result.verdict is not Verdict.PASS}
+        return sorted(others - set(self.expected or ()))
+
+    @property
+    def as_meant(self) -> bool:
+        """Whether exactly the checks that the twin names fail, and all others pass."""
+        return not self.not_broken and not self.broken_too
 
 
 def verify(

@@ -50,7 +50,8 @@ def check_addresses(
                 problems.add(path, f"duplicate address {address.ip}: it is given twice")
     if complete:
         for places in members.values():
-            _check_networks([table[place] for place in places], problems)
+            possible = [table[place] for place in places if not any(map(_impossible, table[place].addresses))]
+            _check_networks(possible, problems)
 
 
 def _path(problems: Problems, place: Place, index: int) -> Path:

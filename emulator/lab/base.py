@@ -33,7 +33,7 @@ def _seconds(value: Any) -> Any:
     if isinstance(value, str):
         match = re.fullmatch(r"([0-9]+)(s|m|h|d)?", value)
         if not match:
-            raise ValueError("expected a duration such as 30s, 5m, 1h or 7d")
+            raise ValueError(f"expected a duration such as 30s, 5m, 1h or 7d, not '{value}'")
         return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
     return value
 

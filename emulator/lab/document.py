@@ -241,7 +241,7 @@ class _Builder:
             top = self._stack[-1]
             if isinstance(value, (dict, list)):
                 raise self._stop(event, "a key must be a plain word")
-            if value is None:
+            if value is None and not written:
                 raise self._stop(event, "the key is missing before the `:`")
             key = written if written else str(value)
             path = (*top.path, key)

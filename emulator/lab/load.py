@@ -14,7 +14,7 @@ from emulator.lab.document import MAX_OCTETS, Document, Path, parse
 from emulator.lab.model import LabSpec
 from emulator.lab.problems import Problems
 from emulator.lab.problems import near as near  # noqa: PLC0414 — found here by the rooms to the right
-from emulator.lab.wording import problem
+from emulator.lab.wording import is_echo, problem
 
 MAX_INHERITED = 1_000_000
 """Settings that nodes may take over from kinds and groups, all nodes together."""
@@ -81,7 +81,8 @@ def build(document: Document, *, twin: str | None = None) -> Lab:
         spec = LabSpec.model_validate(value)
     except ValidationError as error:
         for item in error.errors(include_url=False):
-            problems.note(problem(document, value, item))
+            if not is_echo(item):
+                problems.note(problem(document, value, item))
         problems.stop()
         raise
     problems.stop()

@@ -75,6 +75,12 @@ def _node(value: Any) -> Any:
 
 
 def _link(value: Any) -> Any:
+    """The list of both ends → the long form."""
+    ends = value.get("endpoints") if isinstance(value, dict) else value
+    if isinstance(ends, list) and len(ends) != 2:
+        raise ValueError(f"a cable has two ends, not {len(ends)}")
+    if not isinstance(value, (list, dict)):
+        raise ValueError("expected both ends of a cable such as [pc1, sw]")
     return {"endpoints": value} if isinstance(value, list) else value
 
 

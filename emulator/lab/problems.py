@@ -46,4 +46,4 @@ def near(word: str, known: Collection[str]) -> str | None:
     close = difflib.get_close_matches(word[:100], candidates, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(known)}" if 0 < len(known) <= _FEW else None
+    return f"known: {', '.join(dict.fromkeys(known))}" if 0 < len(known) <= _FEW else None

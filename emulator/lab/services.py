@@ -15,7 +15,7 @@ def _range(value: Any) -> Any:
     """`192.168.1.100-192.168.1.199` → both ends."""
     if isinstance(value, str):
         if value.count("-") != 1:
-            raise ValueError("expected a range such as 192.168.1.100-192.168.1.199")
+            raise ValueError(f"expected a range such as 192.168.1.100-192.168.1.199, not '{value}'")
         return [part.strip() for part in value.split("-")]
     return value
 

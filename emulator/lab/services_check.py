@@ -35,7 +35,7 @@ def check_services(spec: LabSpec, topology: Topology, problems: Problems) -> Non
             ranges.setdefault(segment or "", []).append(entry)
         if dnsmasq and dnsmasq.dns and not dnsmasq.dns.forward and not dnsmasq.dns.names:
             problems.add(("nodes", name, "services", "dnsmasq", "dns"), "a forwarder needs `forward` or `names`")
-        if node.services.unbound and node.services.unbound.root_hints == "lab" and "." not in spec.zones:
+        if node.services.unbound and node.services.unbound.root_hints == "lab" and not spec.zones:
             text = "a resolver needs a root to start at"
             problems.add(("nodes", name, "services", "unbound"), text, "add the zone '.'", key=True)
         if node.services.nsd and name not in served:

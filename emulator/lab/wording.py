@@ -58,6 +58,14 @@ def problem(document: Document, value: Any, error: Mapping[str, Any]) -> Problem
     return document.problem(path, f"{where}{_reason(error)}", _hint(error))
 
 
+def is_echo(error: Mapping[str, Any]) -> bool:
+    """Whether the error only says that other errors left a list too short."""
+    given = error.get("input")
+    return (
+        error["type"] == "too_short" and isinstance(given, (list, tuple)) and len(given) >= error["ctx"]["min_length"]
+    )
+
+
 def _check_kind(document: Document, path: Path, given: Any) -> Problem:
     if not isinstance(given, dict):
         return document.problem(path, f"expected a mapping, not {shown(given)}")

@@ -239,7 +239,7 @@ def _circles(tree: _Tree) -> None:
             tree.problems.add(
                 (*tree.path(name), "nameservers"),
                 f"circular delegation: to find a server of {name} one must ask {needs}, and the other way round",
-                "name one server inside its own zone, so that the parent gives its address (glue)",
+                "name one server inside its own zone: then the parent gives its address as glue",
             )
 
 

@@ -78,7 +78,7 @@ class CreateNode(Operation):
             lines.append(f"in_ns {quote([self.node])} sysctl -qw net.ipv4.ip_forward=1")
             if self.ipv6:
                 lines.append(f"in_ns {quote([self.node])} sysctl -qw net.ipv6.conf.all.forwarding=1")
-        lines.append(f"ip -n {quote([self.node])} link set lo up")
+        lines.append(f"ip -n {quote([self.node])} link set dev lo up")
         return "\n".join(lines)
 
     def undo(self) -> Operation:
@@ -105,8 +105,8 @@ class CreateBridge(Operation):
 
     def shell(self) -> str:
         node = quote([self.node])
-        create = f"ip -n {node} link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
-        return f"{create}\nip -n {node} link set {BRIDGE} up"
+        create = f"ip -n {node} link add name {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
+        return f"{create}\nip -n {node} link set dev {BRIDGE} up"
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ class WaitUntil(Operation):
         if condition.kind == "dns":
             test = f"dig +time=1 +tries=1 -p {condition.port} @{condition.address} version.bind CH TXT"
         elif condition.kind == "tcp":
-            test = f"curl -s -o /dev/null telnet://{condition.address}:{condition.port} -m 1 </dev/null"
+            test = f"sh -c {quote([f'ss -Hltn sport = :{condition.port} | grep -q .'])}"
         elif condition.kind == "udp-port":
             test = f"sh -c {quote([f'ss -Hlnu sport = :{condition.port} | grep -q .'])}"
         else:

@@ -58,6 +58,11 @@ open("/proc/self/setgroups", "w").write("deny")
 open("/proc/self/uid_map", "w").write(f"0 {uid} 1")
 open("/proc/self/gid_map", "w").write(f"0 {gid} 1")
 call("unshare", 0x40000000 | 0x20000 | 0x4000000 | 0x8000000 | 0x20000000)
+child = os.fork()
+if child:  # the first process of the new PID namespace does the rest
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+libc.mount(b"none", b"/", None, 0x44000, None)  # private, so that nothing is seen outside
+libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, None)  # iptables keeps its lock there
 def attempt(name, *command):
     pid = os.fork()
     if pid == 0:
@@ -66,13 +71,13 @@ def attempt(name, *command):
         try: os.execvp(command[0], command)
         finally: os._exit(127)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    print(name, status)
+    print(name, status, flush=True)
 sys.stderr = open(os.devnull, "w")
 os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
-attempt("veth", "ip", "link", "add", "a", "type", "veth", "peer", "name", "b")
-attempt("bridge", "ip", "link", "add", "c", "type", "bridge")
-attempt("nat", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "a", "-j", "MASQUERADE")
-attempt("raw", "iptables", "-t", "raw", "-A", "PREROUTING", "-i", "a", "-m", "comment", "--comment", "x", "-j", "DROP")
+attempt("veth", "ip", "link", "add", "name", "probe0", "type", "veth", "peer", "name", "probe1")
+attempt("bridge", "ip", "link", "add", "name", "probe2", "type", "bridge")
+attempt("nat", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "probe0", "-j", "MASQUERADE")
+attempt("raw", "iptables", "-t", "raw", "-A", "PREROUTING", "-i", "probe0", "-m", "comment", "--comment", "x", "-j", "DROP")
 attempt("state", "iptables", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "RELATED", "-j", "ACCEPT")
 attempt("conntrack", "conntrack", "-L")
 """

@@ -1,0 +1,101 @@
+"""What live tests look at from outside: what a lab could leave on the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Person
+
+_numbers = itertools.count()
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    """Wait until `condition` holds; fail with `what` when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {timeout_s:g} s: {what}"
+        time.sleep(0.01)
+
+
+def processes(word: str) -> dict[int, str]:
+    """Processes of this machine whose command line has `word` in it."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if word in line:
+                    found[int(entry.name)] = line
+    return found
+
+
+def namespaces_of(pid: int) -> dict[str, str]:
+    """The namespaces of a process: kind → identity."""
+    return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("user", "net", "mnt", "pid", "uts", "ipc")}
+
+
+def users_of(wanted: set[str]) -> list[int]:
+    """Processes of this machine that are in one of the namespaces `wanted`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted & set(namespaces_of(int(entry.name)).values()):
+                    found.append(int(entry.name))
+    return found
+
+
+def host_state() -> dict[str, str]:
+    """The host's interfaces, routes, packet filter and kernel settings; counters and clocks left out."""
+    commands = {
+        "addresses": ["ip", "-json", "address"],
+        "routes": ["ip", "-json", "route", "show", "table", "all"],
+        "links": ["ip", "-o", "link"],
+        "filter": ["iptables-save"],
+        "mounts": ["cat", "/proc/self/mountinfo"],
+        "sysctls": ["sysctl", "-a"],
+    }
+    state = {}
+    for name, argv in commands.items():
+        done = subprocess.run(
+            argv, capture_output=True, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, check=False
+        )
+        state[name] = "\n".join(line for line in done.stdout.splitlines() if not _moves(line))
+    return state
+
+
+def _moves(line: str) -> bool:
+    """Lines that change by themselves on an idle machine."""
+    moving = ("fs.dentry-state", "fs.file-nr", "fs.inode-", "kernel.random.", "kernel.pty.nr", "fs.quota", "kernel.ns_last",
+              "net.netfilter.nf_conntrack_count", "kernel.perf_event", "vm.", "# ", "fs.aio-nr", "user.")  # fmt: skip
+    return line.startswith(moving) or "valid_life_time" in line
+
+
+@pytest.fixture
+def lab_name() -> str:
+    """A name for an instance that no other test has."""
+    return f"t{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def nothing_left(person: Person, lab_name: str) -> Iterator[Callable[[], None]]:
+    """Checks that nothing of the lab `lab_name` of `person` is left; done at the end too."""
+
+    def check() -> None:
+        place = str(person.runs / lab_name)
+        wait_until(lambda: not processes(place + " ") and not processes(f" {lab_name} "), f"no process of {lab_name}")
+        assert not (person.runs / lab_name).exists()
+        assert not [path for path in person.runs.glob(f"*{lab_name}*")] if person.runs.exists() else True
+        assert lab_name not in Path("/proc/self/mountinfo").read_text()
+
+    yield check
+    person.wirelab("down", lab_name, status=None)
+    check()
