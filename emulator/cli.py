@@ -59,12 +59,12 @@ def _complete_place(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     return [f"{node}:{interface}" for node, facts in nodes.items() for interface in facts["interfaces"]]
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an argument
     """The whole command line."""
     top = _Parser(
         prog="wirelab",
         description="Real networks from a lab file, without root, proved by captured packets.",
-        epilog="Exit status: 0 done, 1 a check or command failed, 2 wrong usage or lab file, 3 the machine lacks something.",
+        epilog="Exit status: 0 done, 1 a check or command failed, 2 wrong usage or lab file, 3 something is missing.",
     )
     top.add_argument("--version", action="version", version=f"wirelab {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)

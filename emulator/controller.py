@@ -135,9 +135,7 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def up(
-    source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None
-) -> RunningLab:
+def up(source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None) -> RunningLab:
     """Bring a lab up; returns when every service answers.
 
     Args:
@@ -254,7 +252,6 @@ def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
     raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
 
 
-
 @dataclass(frozen=True)
 class Proof:
     """A verification: its report, and with a twin the checks that it is meant to break."""
@@ -280,9 +277,7 @@ class Proof:
         return not self.not_broken and not self.broken_too
 
 
-def verify(
-    target: str, *, twin: str | None = None, bus: Bus | None = None, keep: str | Path | None = None
-) -> Proof:
+def verify(target: str, *, twin: str | None = None, bus: Bus | None = None, keep: str | Path | None = None) -> Proof:
     """Prove a lab layer by layer.
 
     Args:
@@ -297,7 +292,9 @@ def verify(
             return Proof(verify_running(lab, bus=bus, keep=keep))
         finally:
             lab.close()
-    source = runs.find_source(target) if target not in runs.names() else Path(runs.facts(runs.directory(target))["source"])
+    source = (
+        runs.find_source(target) if target not in runs.names() else Path(runs.facts(runs.directory(target))["source"])
+    )
     with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
         expected = None
         if twin is not None:

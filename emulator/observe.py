@@ -1,4 +1,4 @@
-"""Watching a running lab: record everything, play the scenes, read the nodes' tables. The result is evidence, no verdict."""
+"""Watching a running lab: record everything, play the scenes, read the tables. The result is evidence, no verdict."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table_commands(node: Node) -> Mapping[str, tuple[str, ...]]:
     """The commands that read the tables of `node`."""
     if node.kind == "switch":
         return {"fdb": ("bridge", "-json", "fdb", "show")}
-    commands = {
+    commands: dict[str, tuple[str, ...]] = {
         "address": ("ip", "-json", "address"),
         "route": ("ip", "-json", "route"),
         "neighbour": ("ip", "-json", "neighbour"),

@@ -80,7 +80,9 @@ class Watch:
         from emulator.observe import read_tables
 
         tables = read_tables(self.lab.lab, self.lab.session)
-        return "\n".join(f"{node} {table}: {text.strip()}" for node, own in tables.items() for table, text in own.items())
+        return "\n".join(
+            f"{node} {table}: {text.strip()}" for node, own in tables.items() for table, text in own.items()
+        )
 
 
 @pytest.fixture

@@ -65,7 +65,9 @@ def _record(sources: Sequence[Source], output: int, only: Sequence[str]) -> int:
     except (WirelabError, OSError) as error:
         return _failed(error)
     lost = {entry.name: entry.dropped for entry in figures.interfaces if entry.dropped}
-    _say({"received": figures.received, "dropped": figures.dropped, "interfaces": len(figures.interfaces), "lost": lost})
+    _say(
+        {"received": figures.received, "dropped": figures.dropped, "interfaces": len(figures.interfaces), "lost": lost}
+    )
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from emulator.errors import LabFileError, UsageError, printable
+from emulator.errors import LabFileError, Problem, UsageError, printable
 from emulator.run import runs
 
 
@@ -54,7 +54,7 @@ def validate(options: argparse.Namespace) -> int:
     """Check lab files; all problems of all files."""
     from emulator.lab.resolve import resolve_file
 
-    problems = []
+    problems: list[Problem] = []
     for text in options.files:
         path = Path(text)
         if not path.exists():

@@ -1,4 +1,4 @@
-"""`wirelab exec` and `wirelab shell`: a command in a node, with this terminal. Standard library only, to start at once."""
+"""`wirelab exec` and `wirelab shell`: a command in a node, with this terminal. Standard library only, to be instant."""
 
 from __future__ import annotations
 

@@ -29,7 +29,9 @@ def up(options: argparse.Namespace) -> int:
         print(json.dumps({"name": lab.name, **facts}))
         return 0
     services = len(lab.services())
-    print(f"{lab.name} is up: {len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {services} services, {seconds:.2f} s")
+    print(
+        f"{lab.name} is up: {len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {services} services, {seconds:.1f} s"
+    )
     return 0
 
 

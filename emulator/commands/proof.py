@@ -50,7 +50,10 @@ def _twin_line(twin: str, proof: Proof) -> str:
     missing, extra = ", ".join(proof.not_broken), ", ".join(proof.broken_too)
     if proof.as_meant:
         return f"broken by {twin}: exactly the checks that it is meant to break fail"
-    parts = [f"should fail but do not: {missing}" if missing else "", f"fail or unknown unexpectedly: {extra}" if extra else ""]
+    parts = [
+        f"should fail but do not: {missing}" if missing else "",
+        f"fail or unknown unexpectedly: {extra}" if extra else "",
+    ]
     return f"broken by {twin}: " + "; ".join(part for part in parts if part)
 
 

@@ -132,7 +132,7 @@ class _Ends:
         self.declared: dict[str, list[str]] = {}
 
     def connect(self) -> tuple[list[_Cable], list[Place]]:
-        """The cables, and the good ends of cables whose other end is wrong."""
+        """The cables, and the interfaces that are without one because a cable is wrong."""
         rows = [
             [self._end(index, side, text) for side, text in enumerate(link.endpoints)]
             for index, link in enumerate(self.spec.links)
@@ -156,6 +156,8 @@ class _Ends:
                 for interface in rest:
                     text, hint = f"{name}:{interface} has no cable", f"- [{name}:{interface}, NODE]  under `links`"
                     self.problems.add(("nodes", name, "interfaces", interface), text, hint, key=True)
+        else:
+            loose += [(name, interface) for name, rest in self.declared.items() for interface in rest]
         return cables, loose
 
     def _end(self, index: int, side: int, text: str) -> tuple[str, str | None] | None:

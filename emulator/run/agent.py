@@ -2,10 +2,10 @@
 
     python -I -S agent.py RUN_DIRECTORY
 
-It takes one JSON object a line on standard input, `{"id", "node", "argv", "env", "stdin", "timeout_s", "cwd"}`, and gives
-one a line on standard output for each that ended, `{"id", "status", "stdout", "stderr", "began_ns", "ended_ns"}` or
-`{"id", "error", "errno"}`. When standard input ends, it kills what still runs and ends. Octets that are not UTF-8 travel
-as lone surrogates (PEP 383).
+It takes one JSON object a line on standard input, `{"id", "node", "argv", "env", "stdin", "timeout_s", "cwd"}`, and
+gives one a line on standard output for each command that ended, `{"id", "status", "stdout", "stderr", "began_ns",
+"ended_ns"}` or `{"id", "error", "errno"}`. When standard input ends, it kills what still runs and ends. Octets that are
+not UTF-8 travel as lone surrogates (PEP 383).
 """
 
 from __future__ import annotations

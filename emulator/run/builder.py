@@ -1,7 +1,8 @@
 """The process that builds a lab: python -m emulator.run.builder DIRECTORY, the plan as JSON on standard input.
 
-It enters the namespaces of the lab's first process for good, so it is a process of its own; it reports on standard
-output, one JSON object a line: `{"done": n, "total": n, "text": …}` for progress, then `{"ok": true}` or `{"error": …}`.
+It enters the namespaces of the lab's first process for good, so it is a process of its own. It reports on standard
+output, one JSON object a line: `{"done": n, "total": n, "text": …}` for progress, then `{"ok": true}` or
+`{"error": …}`.
 """
 
 from __future__ import annotations

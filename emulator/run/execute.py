@@ -31,7 +31,13 @@ class Running:
     """A command that has been started in a node; feed it to a `Crowd` to wait for it."""
 
     def __init__(
-        self, spaces: spawn.Spaces, argv: Sequence[str], env: Mapping[str, str], stdin: bytes, timeout_s: float, cwd: str
+        self,
+        spaces: spawn.Spaces,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdin: bytes,
+        timeout_s: float,
+        cwd: str,
     ) -> None:
         self.began_ns = time.time_ns()
         self.deadline = time.monotonic() + timeout_s

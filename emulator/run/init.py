@@ -31,9 +31,7 @@ if __name__ == "__main__":
 
 from emulator.run import kernel, spawn
 
-NAMESPACES = (
-    kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
-)
+NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 PRIVATE_PLACES = ("run", "tmp", "var/tmp", "var/log", "var/lib/misc", "var/lib/dhcp", "var/lib/unbound", "var/lib/nsd")
 """Folders of which each node has its own, empty at first, in memory."""
 OWN_FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
@@ -264,7 +262,9 @@ class Init:
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        listener.bind(f"/proc/self/fd/{folder}/ctl")  # a socket's path has at most 107 octets, the directory's may be long
+        listener.bind(
+            f"/proc/self/fd/{folder}/ctl"
+        )  # a socket's path has at most 107 octets, the directory's may be long
         os.close(folder)
         listener.listen(128)
         return listener
@@ -368,7 +368,7 @@ class Init:
                     own = os.path.join(home, place)
                     os.makedirs(own, exist_ok=True)
                     if place in ("tmp", "var/tmp"):
-                        os.chmod(own, 0o1777)
+                        os.chmod(own, 0o1777)  # noqa: S103 - the usual mode of /tmp
             binds = [
                 (os.open(os.path.join(home, place), os.O_PATH | os.O_CLOEXEC), f"/{place}")
                 for place in PRIVATE_PLACES

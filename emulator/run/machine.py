@@ -40,7 +40,7 @@ def namespace_hint(number: int) -> str:
         if _read(f"/proc/sys/user/max_{kind}_namespaces") == "0":
             return f"sudo sysctl user.max_{kind}_namespaces=10000"
     if number == errno.ENOSPC:
-        return "a limit is reached: wirelab down --all, or raise sysctl user.max_user_namespaces and user.max_net_namespaces"
+        return "a limit is reached: wirelab down --all, or raise user.max_user_namespaces and user.max_net_namespaces"
     if number in (errno.EPERM, errno.EACCES):
         return "this machine or container forbids user namespaces (seccomp, LSM); use sudo, or allow them"
     return "wirelab doctor"
@@ -77,7 +77,7 @@ os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
 attempt("veth", "ip", "link", "add", "name", "probe0", "type", "veth", "peer", "name", "probe1")
 attempt("bridge", "ip", "link", "add", "name", "probe2", "type", "bridge")
 attempt("nat", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "probe0", "-j", "MASQUERADE")
-attempt("raw", "iptables", "-t", "raw", "-A", "PREROUTING", "-i", "probe0", "-m", "comment", "--comment", "x", "-j", "DROP")
+attempt("raw", "iptables", "-t", "raw", "-A", "PREROUTING", "-m", "comment", "--comment", "x", "-j", "DROP")
 attempt("state", "iptables", "-A", "FORWARD", "-m", "conntrack", "--ctstate", "RELATED", "-j", "ACCEPT")
 attempt("conntrack", "conntrack", "-L")
 """
@@ -95,14 +95,18 @@ _FEATURES = {
 def examine(programs: Iterable[str]) -> list[Finding]:
     """All findings for labs that need `programs`."""
     findings = [_python()]
-    probe = subprocess.run([sys.executable, "-I", "-S", "-c", _PROBE], capture_output=True, text=True, timeout=60)
+    probe = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _PROBE], capture_output=True, text=True, timeout=60, check=False
+    )
     if probe.returncode:
         text, _, number = probe.stderr.strip().rpartition("\n")
         hint = namespace_hint(int(number) if number.isdigit() else 0)
         findings.append(Finding("namespaces", False, text or probe.stderr.strip()[-200:], hint))
     else:
         who = "root, in a user namespace of its own" if os.geteuid() == 0 else "without root"
-        findings.append(Finding("namespaces", True, f"user, network, mount, PID, UTS and IPC namespaces can be made {who}"))
+        findings.append(
+            Finding("namespaces", True, f"user, network, mount, PID, UTS and IPC namespaces can be made {who}")
+        )
         results = dict(line.split() for line in probe.stdout.splitlines() if len(line.split()) == 2)
         for name, (text, hint) in _FEATURES.items():
             needs = "conntrack" if name == "conntrack" else "ip" if name in ("veth", "bridge") else "iptables-restore"
@@ -111,8 +115,8 @@ def examine(programs: Iterable[str]) -> list[Finding]:
             findings.append(Finding(name, results.get(name) == "0", text, hint))
     for program in sorted(set(programs)):
         path = tools.find(program)
-        hint = None if path else tools.package_hint([program])
-        findings.append(Finding(program, path is not None, path or "not found", hint))
+        advice = None if path else tools.package_hint([program])
+        findings.append(Finding(program, path is not None, path or "not found", advice))
     return findings
 
 

@@ -1,11 +1,11 @@
 """Run directories: where running labs are found, how one begins and how one ends. Standard library only.
 
-    $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
-        lock        held while any process of the lab lives
-        ctl         the socket of the lab's first process
-        lab.json    what runs: the source and the facts that `ps` shows
-        log/        what the services said
-        private/    seen only inside the lab: the nodes' own files, in memory
+$XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
+    lock        held while any process of the lab lives
+    ctl         the socket of the lab's first process
+    lab.json    what runs: the source and the facts that `ps` shows
+    log/        what the services said
+    private/    seen only inside the lab: the nodes' own files, in memory
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def directory(name: str) -> Path:
     found = base() / name if LAB_NAME.fullmatch(name) else None
     if found is None or not (found / "lab.json").exists():
         running = ", ".join(names())
-        raise UsageError(f"no lab called {name} is running", hint=f"running: {running}" if running else "wirelab up LAB")
+        raise UsageError(
+            f"no lab called {name} is running", hint=f"running: {running}" if running else "wirelab up LAB"
+        )
     return found
 
 
@@ -152,7 +154,9 @@ class Start:
         said = b""
         with os.fdopen(self._ready, "rb") as stream:
             said = stream.read()
-        answer = json.loads(said) if said else {"error": "died", "errno": 0, "text": "it ended without a word"}
+        answer: dict[str, Any] = (
+            json.loads(said) if said else {"error": "died", "errno": 0, "text": "it ended without a word"}
+        )
         if answer.get("ok"):
             return
         self.close()

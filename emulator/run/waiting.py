@@ -17,9 +17,7 @@ _ASK_AGAIN_S = 0.004
 _LOOK_AFTER_S = 0.05
 
 
-def wait_for(
-    condition: Condition, private: Path, timeout_s: float, ended: Callable[[], str | None]
-) -> str | None:
+def wait_for(condition: Condition, private: Path, timeout_s: float, ended: Callable[[], str | None]) -> str | None:
     """Wait until `condition` holds.
 
     Args:

@@ -74,8 +74,10 @@ def host_state() -> dict[str, str]:
 
 def _moves(line: str) -> bool:
     """Lines that change by themselves on an idle machine."""
-    moving = ("fs.dentry-state", "fs.file-nr", "fs.inode-", "kernel.random.", "kernel.pty.nr", "fs.quota", "kernel.ns_last",
-              "net.netfilter.nf_conntrack_count", "kernel.perf_event", "vm.", "# ", "fs.aio-nr", "user.")  # fmt: skip
+    moving = (
+        "fs.dentry-state", "fs.file-nr", "fs.inode-", "kernel.random.", "kernel.pty.nr", "fs.quota", "kernel.ns_last",
+        "net.netfilter.nf_conntrack_count", "kernel.perf_event", "vm.", "# ", "fs.aio-nr", "user.",
+    )  # fmt: skip
     return line.startswith(moving) or "valid_life_time" in line
 
 
@@ -93,7 +95,7 @@ def nothing_left(person: Person, lab_name: str) -> Iterator[Callable[[], None]]:
         place = str(person.runs / lab_name)
         wait_until(lambda: not processes(place + " ") and not processes(f" {lab_name} "), f"no process of {lab_name}")
         assert not (person.runs / lab_name).exists()
-        assert not [path for path in person.runs.glob(f"*{lab_name}*")] if person.runs.exists() else True
+        assert not list(person.runs.glob(f"*{lab_name}*"))
         assert lab_name not in Path("/proc/self/mountinfo").read_text()
 
     yield check

@@ -79,7 +79,8 @@ def test_a_hidden_tool_names_its_package(people: dict[str, Person], lab_name: st
 def test_a_service_that_cannot_start_tells_why(user: Person, lab_name: str) -> None:
     file = user.home / f"{lab_name}.yml"
     file.write_text(
-        f"name: {lab_name}\nnodes:\n  a: {{services: {{http: {{}}}}, exec: [busybox nc -l -p 80]}}\n  b: {{}}\nlinks: [[a, b]]\n"
+        f"name: {lab_name}\nnodes:\n  a: {{services: {{http: {{}}}}, exec: [busybox nc -l -p 80]}}\n"
+        "  b: {}\nlinks: [[a, b]]\n"
     )
     said = user.wirelab("up", str(file), status=1).stderr
     assert "cannot run on a: busybox nc -l -p 80" in said
@@ -96,7 +97,7 @@ def test_doctor(person: Person) -> None:
 
 def test_no_user_namespaces_is_said(user: Person, lab_name: str) -> None:
     """Without the right to make namespaces: exit 3, and what to change."""
-    limit = "echo 0 >/proc/sys/user/max_net_namespaces && exec \"$@\""
+    limit = 'echo 0 >/proc/sys/user/max_net_namespaces && exec "$@"'
     done = user.run(["unshare", "-Ur", "sh", "-c", limit, "sh", *user.argv("up", "nat", "--name", lab_name)])
     assert done.returncode == 3, done.stderr
     assert "cannot make namespaces" in done.stderr
@@ -109,7 +110,9 @@ def test_capture(user: Person, lab_name: str) -> None:
     user.wirelab("up", "nat", "--name", lab_name)
     try:
         process = user.popen(
-            user.argv("capture", lab_name, "pc1", "home:wan", "-w", str(file)), stderr=subprocess.PIPE, start_new_session=True
+            user.argv("capture", lab_name, "pc1", "home:wan", "-w", str(file)),
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         assert process.stderr is not None
         assert "recording 2 interfaces" in process.stderr.readline()
@@ -135,7 +138,9 @@ def test_capture(user: Person, lab_name: str) -> None:
 def test_capture_ends_with_its_lab(user: Person, lab_name: str) -> None:
     file = user.home / f"{lab_name}.pcapng"
     user.wirelab("up", "nat", "--name", lab_name)
-    process = user.popen(user.argv("capture", lab_name, "-w", str(file)), stderr=subprocess.PIPE, start_new_session=True)
+    process = user.popen(
+        user.argv("capture", lab_name, "-w", str(file)), stderr=subprocess.PIPE, start_new_session=True
+    )
     assert process.stderr is not None
     assert "recording" in process.stderr.readline()
     user.wirelab("down", lab_name)
@@ -150,7 +155,11 @@ def test_shell_on_a_terminal(user: Person, lab_name: str) -> None:
         leader, follower = os.openpty()
         os.fchmod(follower, 0o666)
         process = user.popen(
-            user.argv("shell", lab_name, "pc1"), stdin=follower, stdout=follower, stderr=follower, start_new_session=True
+            user.argv("shell", lab_name, "pc1"),
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
         )
         os.close(follower)
         os.write(leader, b"echo $((6*7))-$(hostname)\nexit 3\n")

@@ -60,7 +60,9 @@ def test_two_instances_do_not_disturb_each_other(user: Person, lab_name: str) ->
         both = [user.popen(user.argv("verify", name, "--json"), stdout=subprocess.PIPE) for name in names]
         reports = [json.loads(process.communicate(timeout=100)[0]) for process in both]
         for report in reports:
-            assert (report["fail"], report["unknown"]) == (0, 0), [c for c in report["checks"] if c["verdict"] != "pass"]
+            assert (report["fail"], report["unknown"]) == (0, 0), [
+                c for c in report["checks"] if c["verdict"] != "pass"
+            ]
         user.wirelab("exec", names[0], "home", "--", "ip", "link", "set", "lan", "down")
         assert user.wirelab("exec", names[1], "pc1", "--", "ping", "-c1", "-W1", "192.168.1.1").returncode == 0
     finally:
@@ -95,7 +97,9 @@ def test_killed_keeper_and_first_process(person: Person, lab_name: str) -> None:
 @pytest.mark.parametrize("point", range(POINTS))
 def test_killed_up(person: Person, lab_name: str, nothing_left: Callable[[], None], point: int) -> None:
     """`up` is killed at points spread over its whole run."""
-    process = person.popen(person.argv("up", "nat", "--name", lab_name), stdout=subprocess.DEVNULL, start_new_session=True)
+    process = person.popen(
+        person.argv("up", "nat", "--name", lab_name), stdout=subprocess.DEVNULL, start_new_session=True
+    )
     time.sleep(0.15 + 0.25 * point)
     process.send_signal(signal.SIGKILL)
     status = process.wait(20)
@@ -106,9 +110,12 @@ def test_killed_up(person: Person, lab_name: str, nothing_left: Callable[[], Non
 
 def test_interrupted_up(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
     process = person.popen(
-        person.argv("up", "nat", "--name", lab_name), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        person.argv("up", "nat", "--name", lab_name),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
-    wait_until(lambda: (person.runs / lab_name / "log").exists(), "services start")
+    wait_until((person.runs / lab_name / "log").exists, "services start")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -11,7 +11,9 @@ def test_the_script_brings_the_page_through_the_same_nat(person: Person) -> None
     script.write_text(text)
     script.chmod(0o644)
     without = {**person.environment(), "PYTHONPATH": ""}
-    commands = "in_node pc1 sh -c 'curl -s http://www.example.com/; hostname'; in_ns home conntrack -L -p tcp --dport 80"
+    commands = (
+        "in_node pc1 sh -c 'curl -s http://www.example.com/; hostname'; in_ns home conntrack -L -p tcp --dport 80"
+    )
     done = person.run(["sh", str(script), "eval", commands], env=without, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "You reached www.example.com" in done.stdout

@@ -37,7 +37,11 @@ def test_a_running_lab_is_proved_any_number_of_times(
 @pytest.mark.parametrize(("lab", "twin"), TWINS)
 def test_a_twin_breaks_exactly_what_it_names(user: Person, lab: str, twin: str) -> None:
     report = user.json("verify", lab, "--break", twin, status=1)
-    wrong = [check for check in report["checks"] if (check["verdict"] == "pass") == (check["name"] in report["break"]["expected"])]
+    wrong = [
+        check
+        for check in report["checks"]
+        if (check["verdict"] == "pass") == (check["name"] in report["break"]["expected"])
+    ]
     assert report["break"]["as_meant"], wrong
     assert report["unknown"] == 0
 

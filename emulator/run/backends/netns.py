@@ -154,7 +154,9 @@ class NetnsHands:
         here, there = self._nodes[link.node], self._nodes[link.peer_node]
         a, b = (link.interface, link.mac), (link.peer_interface, link.peer_mac)
         bridged = link.bridged
-        if link.peer_bridged and not bridged:  # made from the switch's side, the port joins the bridge in the same message
+        if (
+            link.peer_bridged and not bridged
+        ):  # made from the switch's side, the port joins the bridge in the same message
             here, there, a, b, bridged = there, here, b, a, True
         master = BRIDGE_INDEX if bridged else 0
         near = netlink.End(here.index(a[0]), a[0], a[1], here.namespace_fd, master)
@@ -240,9 +242,7 @@ class NetnsHands:
         spaces = self._control.node_spaces([operation.node])[operation.node]
         extra = dict(env) if isinstance(env, dict) else {}
         try:
-            done = execute.run(
-                spaces, argv, spawn.environment(operation.node, extra), stdin=stdin, timeout_s=timeout_s
-            )
+            done = execute.run(spaces, argv, spawn.environment(operation.node, extra), stdin=stdin, timeout_s=timeout_s)
         except OSError as error:
             raise _start_error(operation.describe(), argv[0], error) from None
         finally:
@@ -251,7 +251,9 @@ class NetnsHands:
         if done.status != 0:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
             ending = f"took longer than {timeout_s:g} s" if done.status is None else _ending(done.status)
-            raise CommandFailed(f"cannot {operation.describe()}: {argv[0]} {ending}", hint=printable(said[-600:]) or None)
+            raise CommandFailed(
+                f"cannot {operation.describe()}: {argv[0]} {ending}", hint=printable(said[-600:]) or None
+            )
 
 
 def _initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:

@@ -75,88 +75,88 @@ ip netns add pc1
 make_places pc1
 in_ns pc1 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns pc1 sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n pc1 link set lo up
+ip -n pc1 link set dev lo up
 # create the node pc2
 ip netns add pc2
 make_places pc2
 in_ns pc2 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns pc2 sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n pc2 link set lo up
+ip -n pc2 link set dev lo up
 # create the node server
 ip netns add server
 make_places server
 in_ns server sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns server sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n server link set lo up
+ip -n server link set dev lo up
 # create the node sw
 ip netns add sw
 make_places sw
 in_ns sw sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns sw sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n sw link set lo up
+ip -n sw link set dev lo up
 # create the node home
 ip netns add home
 make_places home
 in_ns home sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns home sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
 in_ns home sysctl -qw net.ipv4.ip_forward=1
-ip -n home link set lo up
+ip -n home link set dev lo up
 # create the node isp
 ip netns add isp
 make_places isp
 in_ns isp sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns isp sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
 in_ns isp sysctl -qw net.ipv4.ip_forward=1
-ip -n isp link set lo up
+ip -n isp link set dev lo up
 # create the node core
 ip netns add core
 make_places core
 in_ns core sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns core sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n core link set lo up
+ip -n core link set dev lo up
 # create the node resolver
 ip netns add resolver
 make_places resolver
 in_ns resolver sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns resolver sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n resolver link set lo up
+ip -n resolver link set dev lo up
 # create the node root
 ip netns add root
 make_places root
 in_ns root sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns root sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n root link set lo up
+ip -n root link set dev lo up
 # create the node tld
 ip netns add tld
 make_places tld
 in_ns tld sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns tld sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n tld link set lo up
+ip -n tld link set dev lo up
 # create the node auth
 ip netns add auth
 make_places auth
 in_ns auth sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns auth sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n auth link set lo up
+ip -n auth link set dev lo up
 # create the node web
 ip netns add web
 make_places web
 in_ns web sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns web sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n web link set lo up
+ip -n web link set dev lo up
 # create the node outside
 ip netns add outside
 make_places outside
 in_ns outside sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns outside sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
-ip -n outside link set lo up
+ip -n outside link set dev lo up
 
 # make sw a switch
-ip -n sw link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
-ip -n sw link set br0 up
+ip -n sw link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+ip -n sw link set dev br0 up
 # make core a switch
-ip -n core link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
-ip -n core link set br0 up
+ip -n core link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+ip -n core link set dev br0 up
 
 # connect pc1:eth0 to sw:pc1
 ip link add name eth0 netns pc1 address 02:57:4c:00:01:00 mtu 1500 type veth peer name pc1 netns sw address 02:57:4c:00:04:00 mtu 1500
@@ -727,7 +727,7 @@ in_node auth nsd -d -c /run/wirelab/nsd.conf >"$lab"/log/auth-nsd.log 2>&1 </dev
 in_node web busybox httpd -f -p 80 -h /run/wirelab/www >"$lab"/log/web-http.log 2>&1 </dev/null &
 
 # wait until http on server takes connections at 127.0.0.1 port 80
-wait_for in_node server curl -s -o /dev/null telnet://127.0.0.1:80 -m 1 </dev/null
+wait_for in_node server sh -c 'ss -Hltn sport = :80 | grep -q .'
 # wait until dnsmasq on home answers DNS at 192.168.1.1 port 53
 wait_for in_node home dig +time=1 +tries=1 -p 53 @192.168.1.1 version.bind CH TXT
 # wait until unbound on resolver answers DNS at 198.51.100.53 port 53
@@ -739,7 +739,7 @@ wait_for in_node tld dig +time=1 +tries=1 -p 53 @198.51.100.3 version.bind CH TX
 # wait until nsd on auth answers DNS at 198.51.100.4 port 53
 wait_for in_node auth dig +time=1 +tries=1 -p 53 @198.51.100.4 version.bind CH TXT
 # wait until http on web takes connections at 127.0.0.1 port 80
-wait_for in_node web curl -s -o /dev/null telnet://127.0.0.1:80 -m 1 </dev/null
+wait_for in_node web sh -c 'ss -Hltn sport = :80 | grep -q .'
 
 # start udhcpc on pc1
 in_node pc1 udhcpc -f -i eth0 -s /run/wirelab/udhcpc.sh -t 5 -T 1 -A 1 -x hostname:pc1 >"$lab"/log/pc1-udhcpc.log 2>&1 </dev/null &

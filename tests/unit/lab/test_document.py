@@ -161,11 +161,14 @@ def test_a_damaged_lab_file_is_a_document_or_an_error(data: st.DataObject, labs_
     read_all(octets)
 
 
+WORDS = st.sampled_from(["", "pc1", "sw", "pc1:eth0", "dhcp", "10.0.0.1/24", "{pc1.ip}", "."])
 VALUES = st.recursive(
-    st.sampled_from([None, True, 0, -1, 70000, 1.5, "", "pc1", "sw", "pc1:eth0", "dhcp", "10.0.0.1/24", "{pc1.ip}", "."]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "eth0", "to", "run"]), inner, max_size=3),
+    st.sampled_from([None, True, 0, -1, 70000, 1.5]) | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "eth0", "to", "run"]), inner, max_size=3)
+    ),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 @given(data=st.data())

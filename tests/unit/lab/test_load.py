@@ -113,7 +113,7 @@ def test_a_folder_stands_for_its_lab_file(labs_folder: Path) -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="cannot read the lab file nowhere.yml: No such file or directory"):
+    with pytest.raises(UsageError, match=r"cannot read the lab file nowhere\.yml: No such file or directory"):
         read_document(Path("nowhere.yml"))
 
 

@@ -22,7 +22,9 @@ def next_hop(lab: ResolvedLab, node: Node, target: AnyAddress) -> str | None:
     for interface in node.interfaces:
         for address in interface.addresses:
             if target in address.network:
-                best = max(best or (-1, None, ""), (address.network.prefixlen, None, interface.name), key=lambda x: x[0])
+                best = max(
+                    best or (-1, None, ""), (address.network.prefixlen, None, interface.name), key=lambda x: x[0]
+                )
     for route in node.routes:
         length = route.to.prefixlen if route.to else 0
         if (route.to is None or target in route.to) and route.via.version == target.version:
@@ -124,7 +126,9 @@ def test_two_routers_on_one_segment(resolved: Resolved) -> None:
 
 
 def test_given_routes_win(resolved: Resolved) -> None:
-    lab = resolved(TWO_ROUTERS % ", gateway: a, routes: [{to: 10.2.0.0/24, via: 10.0.0.77}, {to: 10.3.0.0/24, via: 'b:lan'}]")
+    lab = resolved(
+        TWO_ROUTERS % ", gateway: a, routes: [{to: 10.2.0.0/24, via: 10.0.0.77}, {to: 10.3.0.0/24, via: 'b:lan'}]"
+    )
     assert routes(lab, "pc")[:3] == [("10.2.0.0/24", "10.0.0.77"), ("10.3.0.0/24", "10.0.0.2"), ("default", "10.0.0.1")]
     assert routes(lab, "pc")[3:] == [("10.1.0.0/24", "10.0.0.1")]
 
@@ -151,15 +155,15 @@ def test_both_versions_have_routes(resolved: Resolved) -> None:
     lab = resolved("""
         name: l
         nodes:
-          a: {interfaces: {eth0: [10.0.0.2/24, "2001:db8:0:1::2/64"]}}
-          r: {kind: router, interfaces: {x: [10.0.0.1/24, "2001:db8:0:1::1/64"], y: [10.0.1.1/24, "2001:db8:0:2::1/64"]}}
-          s: {kind: router, interfaces: {y: [10.0.1.2/24, "2001:db8:0:2::2/64"], z: [10.0.2.1/24, "2001:db8:0:3::1/64"]}}
-          b: {interfaces: {eth0: "2001:db8:0:3::9/64"}}
+          a: {interfaces: {eth0: [10.0.0.2/24, "2001:db8:1::2/64"]}}
+          r: {kind: router, interfaces: {x: [10.0.0.1/24, "2001:db8:1::1/64"], y: [10.0.1.1/24, "2001:db8:2::1/64"]}}
+          s: {kind: router, interfaces: {y: [10.0.1.2/24, "2001:db8:2::2/64"], z: [10.0.2.1/24, "2001:db8:3::1/64"]}}
+          b: {interfaces: {eth0: "2001:db8:3::9/64"}}
         links: [["a:eth0", "r:x"], ["r:y", "s:y"], ["s:z", "b:eth0"]]
     """)
-    assert routes(lab, "a") == [("default", "10.0.0.1"), ("default", "2001:db8:0:1::1")]
-    assert routes(lab, "b") == [("default", "2001:db8:0:3::1")]
-    assert routes(lab, "r") == [("10.0.2.0/24", "10.0.1.2"), ("2001:db8:0:3::/64", "2001:db8:0:2::2")]
+    assert routes(lab, "a") == [("default", "10.0.0.1"), ("default", "2001:db8:1::1")]
+    assert routes(lab, "b") == [("default", "2001:db8:3::1")]
+    assert routes(lab, "r") == [("10.0.2.0/24", "10.0.1.2"), ("2001:db8:3::/64", "2001:db8:2::2")]
 
 
 def test_the_home_lab(resolved: Resolved, labs_folder: Any) -> None:

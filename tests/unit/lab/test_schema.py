@@ -21,11 +21,18 @@ kinds: {router: }
 groups: {g: {interfaces: {eth0: none}}, h: }
 nodes:
   a:
-  b: {interfaces: {eth0: dhcp, eth1: none, eth2: 10.0.0.1/24, eth3: [10.0.1.1/24], eth4: , eth5: {address: 10.0.2.1/24}}}
+  b:
+    interfaces: {eth0: dhcp, eth1: none, eth2: 10.0.0.1/24, eth3: [10.0.1.1/24], eth4: , eth5: {address: 10.0.2.1/24}}
   c: {kind: router, nat: {masquerade: w, publish: {port: 80, to: a}}, firewall: {untrusted: w}, dns: 192.0.2.1}
   d: {kind: router, nat: {masquerade: [w, {out: v}], publish: [{port: 80, to: a}]}, sysctls: {net.a: 1, net.b: x}}
-  e: {exec: ["true", [echo, a b]], services: {http: {}, dnsmasq: {dhcp: [
-      {interface: l, range: 10.0.0.5-10.0.0.9, lease-time: 5m}, {interface: l, range: [10.0.0.5, 10.0.0.9], lease-time: 60}]}}}
+  e:
+    exec: ["true", [echo, a b]]
+    services:
+      http: {}
+      dnsmasq:
+        dhcp:
+          - {interface: l, range: 10.0.0.5-10.0.0.9, lease-time: 5m}
+          - {interface: l, range: [10.0.0.5, 10.0.0.9], lease-time: 60}
 links: [[a, b], {endpoints: [a, b], mtu: 1400}]
 zones:
   .: {nameservers: a, records: {www: a, w2: [a, b], w3: {cname: www}}}
@@ -78,7 +85,9 @@ def test_the_schema_is_whole() -> None:
 
 def test_the_schema_knows_every_kind_of_check() -> None:
     definitions = json_schema()["$defs"]
-    kinds = {item["properties"]["check"]["const"] for item in definitions.values() if "check" in item.get("properties", ())}
+    kinds = {
+        item["properties"]["check"]["const"] for item in definitions.values() if "check" in item.get("properties", ())
+    }
     assert kinds == set(CHECK_KINDS)
 
 

@@ -51,7 +51,10 @@ def test_the_home_is_right(problems: Callable[..., tuple[Problem, ...]]) -> None
         ({"range": "192.168.1.1-192.168.1.9"}, "192.168.1.1 of home:lan lies in the range"),
         ({"reservations": "{srv: 192.168.2.10}"}, "the reservation 192.168.2.10 is outside the network"),
         ({"reservations": "{srv: 192.168.1.1}"}, "duplicate address 192.168.1.1: home:lan has it"),
-        ({"reservations": "{srv: 192.168.1.9, pc: 192.168.1.9}"}, "duplicate address 192.168.1.9: it is reserved for srv"),
+        (
+            {"reservations": "{srv: 192.168.1.9, pc: 192.168.1.9}"},
+            "duplicate address 192.168.1.9: it is reserved for srv",
+        ),
         ({"reservations": "{srv: 192.168.1.9, out: 192.168.1.8}"}, "out is not on the network of home:lan"),
         ({"reservations": "{}"}, "srv has no fixed address"),
         ({"publish": "{port: 80, to: srvv}"}, "no node 'srvv'"),

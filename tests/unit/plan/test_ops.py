@@ -1,0 +1,115 @@
+"""Operations as data, as words, as shell, and what takes them back."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emulator.plan import ops
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+WORDS = st.lists(TEXT, min_size=1, max_size=4).map(tuple)
+NAME = st.from_regex(r"[a-z][a-z0-9-]{0,10}[a-z0-9]", fullmatch=True)
+PORT = st.integers(1, 65535)
+ENVIRONMENT = st.dictionaries(st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), TEXT, max_size=2)
+MAC = st.just("02:57:4c:00:01:00")
+CONDITIONS = st.builds(
+    ops.Condition, st.sampled_from(["dns", "tcp", "udp-port", "file"]), st.just("192.0.2.1"), PORT, st.just("/run/x y")
+)
+
+OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
+    "CreateNode": st.builds(ops.CreateNode, NAME, ipv6=st.booleans(), forwards=st.booleans()),
+    "RemoveNode": st.builds(ops.RemoveNode, NAME),
+    "CreateBridge": st.builds(ops.CreateBridge, NAME),
+    "CreateLink": st.builds(
+        ops.CreateLink,
+        NAME,
+        NAME,
+        MAC,
+        NAME,
+        NAME,
+        MAC,
+        st.integers(68, 65535),
+        st.booleans(),
+        st.booleans(),
+        st.booleans(),
+    ),
+    "RemoveLink": st.builds(ops.RemoveLink, NAME, NAME),
+    "AddAddress": st.builds(ops.AddAddress, NAME, NAME, st.sampled_from(["192.0.2.1/24", "2001:db8::1/64"])),
+    "SetUp": st.builds(ops.SetUp, NAME, NAME),
+    "AddRoute": st.builds(ops.AddRoute, NAME, st.sampled_from(["default", "192.0.2.0/24"]), st.just("10.0.0.1"), NAME),
+    "SetSysctl": st.builds(ops.SetSysctl, NAME, st.just("net.ipv4.ip_default_ttl"), TEXT),
+    "LoadRules": st.builds(ops.LoadRules, NAME, st.just("*filter\n-A INPUT -j DROP\nCOMMIT\n")),
+    "WriteFile": st.builds(ops.WriteFile, NAME, st.just("/etc/it's"), TEXT, st.sampled_from([0o644, 0o755])),
+    "StartProcess": st.builds(ops.StartProcess, NAME, NAME, WORDS, ENVIRONMENT),
+    "WaitUntil": st.builds(ops.WaitUntil, NAME, NAME, CONDITIONS),
+    "RunCommand": st.builds(ops.RunCommand, NAME, WORDS, ENVIRONMENT),
+}
+
+
+def test_every_operation_is_tried_here() -> None:
+    assert set(OPERATIONS) == set(ops.Operation.registry)
+
+
+@pytest.mark.parametrize("kind", sorted(OPERATIONS))
+@given(data=st.data())
+def test_data_and_back(kind: str, data: st.DataObject) -> None:
+    operation = data.draw(OPERATIONS[kind])
+    text = json.dumps(operation.to_json())
+    assert ops.from_json(json.loads(text)) == operation
+    assert type(ops.from_json(json.loads(text))) is type(operation)
+
+
+@pytest.mark.parametrize("kind", sorted(OPERATIONS))
+@settings(max_examples=8)
+@given(data=st.data())
+def test_words_and_shell(kind: str, data: st.DataObject) -> None:
+    operation = data.draw(OPERATIONS[kind])
+    assert operation.describe().strip()
+    assert operation.shell().strip()
+    subprocess.run(["sh", "-n"], input=operation.shell().encode(), check=True)
+
+
+@given(data=st.data())
+def test_what_takes_it_back(data: st.DataObject) -> None:
+    node = data.draw(OPERATIONS["CreateNode"])
+    assert node.undo() == ops.RemoveNode(node.node)
+    link = data.draw(OPERATIONS["CreateLink"])
+    assert link.undo() == ops.RemoveLink(link.node, link.interface)
+    for kind in set(OPERATIONS) - {"CreateNode", "CreateLink"}:
+        assert data.draw(OPERATIONS[kind]).undo() is None
+
+
+@settings(max_examples=25)
+@given(content=TEXT)
+def test_a_file_is_written_octet_by_octet(content: str) -> None:
+    script = f"put() {{ cat; }}\n{ops.WriteFile('pc', '/x', content).shell()}\n"
+    done = subprocess.run(["sh"], input=script.encode(), capture_output=True, check=True)
+    assert done.stdout == content.encode() and done.stderr == b""
+
+
+@pytest.mark.parametrize("content", ["END\n", "a\nEND\nEND_\n", "$(id) `id` \\ '\n", "no line end", "", "\n"])
+def test_nothing_in_a_file_ends_it_early(content: str) -> None:
+    script = f"put() {{ cat; }}\n{ops.WriteFile('pc', '/x', content).shell()}\n"
+    assert subprocess.run(["sh"], input=script.encode(), capture_output=True, check=True).stdout == content.encode()
+
+
+@settings(max_examples=25)
+@given(argv=WORDS)
+def test_words_of_a_command_stay_words(argv: tuple[str, ...]) -> None:
+    shell = ops.RunCommand("pc", argv, {"A": "$(id) b"}).shell()
+    assert shlex.split(shell) == ["in_node", "pc", "env", "A=$(id) b", *argv]
+
+
+@pytest.mark.parametrize("name", ["type", "up", "peer", "dev", "help"])
+def test_interfaces_may_be_called_like_words_of_ip(name: str) -> None:
+    link = ops.CreateLink("sw", name, "02:57:4c:00:01:00", "pc", name, "02:57:4c:00:02:00", bridged=True)
+    assert link.shell().startswith(f"ip link add name {name} netns sw ")
+    assert f"link set dev {name} master br0" in link.shell()
+    assert ops.SetUp("sw", name).shell() == f"ip -n sw link set dev {name} up"
