@@ -28,10 +28,8 @@ def up(options: argparse.Namespace) -> int:
         facts.pop("text")
         print(json.dumps({"name": lab.name, **facts}))
         return 0
-    services = len(lab.services())
-    print(
-        f"{lab.name} is up: {len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {services} services, {seconds:.1f} s"
-    )
+    parts = f"{len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {len(lab.services())} services"
+    print(f"{lab.name} is up: {parts}, {seconds:.1f} s")
     return 0
 
 

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from emulator.errors import LabFileError, UsageError
 from emulator.lab.document import MAX_OCTETS, Document, Path, parse
 from emulator.lab.model import LabSpec
-from emulator.lab.problems import Problems
-from emulator.lab.problems import near as near  # noqa: PLC0414 — found here by the rooms to the right
+from emulator.lab.problems import Problems, near
 from emulator.lab.wording import is_echo, problem
 
 MAX_INHERITED = 1_000_000

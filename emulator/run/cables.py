@@ -7,7 +7,7 @@ is one, since a switch keeps no routes; otherwise the named end, whose routes ar
 from __future__ import annotations
 
 from emulator.errors import CommandFailed, UsageError
-from emulator.lab.load import near
+from emulator.lab.problems import near
 from emulator.lab.resolved import Interface, ResolvedLab
 from emulator.run.session import Session
 
