@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Collection, Iterator
@@ -45,6 +44,8 @@ def port_name(peer: str, taken: Collection[str]) -> str:
     """
     base = re.sub(r"[^A-Za-z0-9_-]", "-", peer)
     if len(base) > INTERFACE_NAME_MAX:
+        import hashlib  # here, since few names are that long and every command starts with this module
+
         digest = hashlib.sha256(peer.encode()).hexdigest()[:4]
         base = f"{base[: INTERFACE_NAME_MAX - 5]}-{digest}"
     if base not in taken and base not in KERNEL_INTERFACES:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import sys
-from difflib import get_close_matches
 from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
@@ -68,6 +67,8 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
 def _node_facts(facts: dict[str, Any], lab: str, node: str) -> dict[str, Any]:
     nodes: dict[str, Any] = facts["nodes"]
     if node not in nodes:
+        from difflib import get_close_matches
+
         close = get_close_matches(node, nodes, n=1)
         hint = f"did you mean {close[0]}?" if close else f"its nodes: {', '.join(nodes)}"
         raise UsageError(f"the lab {lab} has no node {node}", hint=hint)

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -75,6 +73,8 @@ def _tidy_one(entry: Path) -> None:
         if entry.name.startswith(".") and young and not (entry / "lock").exists():
             return
         if not control.is_alive(entry):
+            import shutil
+
             shutil.rmtree(entry, ignore_errors=True)
 
 
@@ -122,6 +122,9 @@ class Start:
     """A lab that is being started: its first process runs, and ends with `close` unless `commit` was said."""
 
     def __init__(self, name: str) -> None:
+        import subprocess  # here, since `ps` and `exec` have no use for it and shall be instant
+
+        self._late = subprocess.TimeoutExpired
         self.folder = base() / check_name(name)
         self.name = name
         _tidy_one(self.folder)
@@ -180,7 +183,7 @@ class Start:
 
     def reap(self) -> None:
         """Take the exit status of the keeper of a lab that has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(self._late):
             self._keeper.wait(10)
 
     def _close_lifeline(self) -> None:
@@ -193,7 +196,7 @@ class Start:
         if self._lifeline < 0:
             return
         self._close_lifeline()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(self._late):
             self._keeper.wait(10)
 
 

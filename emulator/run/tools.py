@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 
 from emulator.run.spawn import PATH
@@ -30,7 +29,11 @@ PACKAGES: Mapping[str, str] = {
 
 def find(program: str) -> str | None:
     """The path of a program as a node finds it, or None."""
-    return shutil.which(program, path=PATH)
+    for folder in PATH.split(":"):
+        path = f"{folder}/{program}"
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
 
 
 def missing(programs: Iterable[str]) -> list[str]:
@@ -42,6 +45,6 @@ def package_hint(programs: Iterable[str]) -> str:
     """The command that installs what brings `programs`, for this machine's package manager."""
     packages = sorted({PACKAGES.get(program, program) for program in programs})
     sudo = "" if os.geteuid() == 0 else "sudo "
-    if shutil.which("apt-get", path=PATH):
+    if find("apt-get"):
         return f"{sudo}apt-get install {' '.join(packages)}"
     return f"install the packages that Debian calls {' '.join(packages)}"
