@@ -106,18 +106,18 @@ class RunningLab:
             self._session.close()
             self._session = None
 
-    def detach(self) -> None:
-        """Let the lab outlive this process."""
+    def leave(self) -> None:
+        """Let the lab outlive this process. Until this is said, it ends with the process, however that ends."""
         self.close()
         if self._start is not None:
-            self._start.detach()
+            self._start.commit()
 
     def down(self) -> None:
         """Take the lab down, and wait until nothing of it is left."""
         self.close()
         runs.stop(self.directory)
         if self._start is not None:
-            self._start.reap()
+            self._start.close()
 
 
 def load_lab(source: str | Path, *, twin: str | None = None) -> tuple[ResolvedLab, Any]:
@@ -136,7 +136,7 @@ def _lacking(plan: Plan) -> None:
 
 
 def up(source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None) -> RunningLab:
-    """Bring a lab up; returns when every service answers.
+    """Bring a lab up; returns when every service answers. The lab ends with this process unless it is left (`leave`).
 
     Args:
         source: a shipped lab's name, a lab file or its folder.
@@ -158,7 +158,6 @@ def up(source: str | Path, *, name: str | None = None, twin: str | None = None, 
         start.wait_ready()
         _build(builder, plan, bus or Bus())
         runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started))
-        start.commit()
     except BaseException:
         if builder is not None:
             builder.kill()

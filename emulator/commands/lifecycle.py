@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from emulator.errors import UsageError, printable
 from emulator.run import runs
 from emulator.run.control import Control, LabGone
 
+if TYPE_CHECKING:
+    from emulator.controller import RunningLab
 
-def up(options: argparse.Namespace) -> int:
+
+def up(options: argparse.Namespace) -> NoReturn:
     """Bring a lab up and leave it running."""
     from emulator import controller
     from emulator.commands.progress import progress
@@ -21,16 +25,24 @@ def up(options: argparse.Namespace) -> int:
     began = time.monotonic()
     with progress() as bus:
         lab = controller.up(options.lab, name=options.name, bus=bus)
-        lab.detach()
     seconds = time.monotonic() - began
     if options.json:
         facts = runs.facts(lab.directory)
         facts.pop("text")
-        print(json.dumps({"name": lab.name, **facts}))
-        return 0
+        _say_and_leave(lab, json.dumps({"name": lab.name, **facts}))
     parts = f"{len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {len(lab.services())} services"
-    print(f"{lab.name} is up: {parts}, {seconds:.1f} s")
-    return 0
+    _say_and_leave(lab, f"{lab.name} is up: {parts}, {seconds:.1f} s")
+
+
+def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:
+    """The last act of `up`: until it the lab would end with this process, and after it nothing is left to do here. So
+    wherever `up` is killed, either it has done its work or nothing is left of it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        pass  # whoever reads has gone; the lab was asked for all the same
+    lab.leave()
+    os._exit(0)
 
 
 def down(options: argparse.Namespace) -> int:

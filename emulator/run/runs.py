@@ -176,15 +176,7 @@ class Start:
         with control.Control(self.folder) as link:
             link.ask("commit")
         self._close_lifeline()
-
-    def detach(self) -> None:
-        """Do not wait for the lab's keeper any more: it outlives this process."""
-        self._keeper.returncode = 0
-
-    def reap(self) -> None:
-        """Take the exit status of the keeper of a lab that has ended."""
-        with contextlib.suppress(self._late):
-            self._keeper.wait(10)
+        self._keeper.returncode = 0  # it outlives this process, which will not wait for it
 
     def _close_lifeline(self) -> None:
         with contextlib.suppress(OSError):
