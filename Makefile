@@ -1,7 +1,7 @@
 # make lab-nat    build the home-router lab, prove every layer, leave it running
 # make test       everything that this repository promises, checked
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev labs test bench clean
+.PHONY: help setup setup-dev labs test clean
 SHELL := /bin/sh
 WIRELAB := .venv/bin/wirelab
 
