@@ -316,10 +316,8 @@ def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path 
         raise UsageError(f"the lab {lab.lab.name} has no checks to prove")
     began = time.monotonic()
     capture = Path(keep) if keep else lab.directory / "capture.pcapng"
-    try:
-        watched = observe(lab.lab, lab.session, lab.directory, run=_count_run(lab.directory), capture=capture, bus=bus)
-    except OSError as error:
-        raise CommandFailed(f"cannot write {capture}: {error.strerror}") from None
+    run = _count_run(lab.directory)
+    watched = observe(lab.lab, lab.session, lab.directory, run=run, capture=capture, bus=bus)
     results = judge(lab.lab, watched.evidence)
     return Report(lab.lab.name, results, round(time.monotonic() - began, 3), str(keep) if keep else None)
 

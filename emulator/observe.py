@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.capture.recorder import Recorder
+from emulator.errors import CommandFailed
 from emulator.events import Bus, Event
 from emulator.lab.resolved import Node, ResolvedLab, Scene, Step
 from emulator.plan.addresses import gateway
@@ -93,7 +94,10 @@ def observe(
     """
     bus = bus or Bus()
     variables = {"run.port": str(FIRST_PORT + run % PORTS), "run.number": str(run)}
-    output = os.open(capture, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        output = os.open(capture, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CommandFailed(f"cannot write {capture}: {error.strerror}") from None
     try:
         recorder = Recorder(directory, list(lab.nodes), output)
     finally:

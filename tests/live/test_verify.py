@@ -67,3 +67,12 @@ def test_junit_and_own_instance(user: Person) -> None:
 def test_verify_of_what_is_not_there(user: Person) -> None:
     assert "did you mean nat?" in user.wirelab("verify", "natt", status=2).stderr
     assert "its twins:" in user.wirelab("verify", "nat", "--break", "nosuch", status=2).stderr
+
+
+def test_the_lab_file_of_the_readme(user: Person, lab_name: str) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    file = user.home / f"{lab_name}.yml"
+    file.write_text(readme.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    report = user.json("verify", str(file))
+    assert (report["pass"], report["fail"], report["unknown"]) == (4, 0, 0), report
+    assert user.json("verify", str(file), "--break", "no-forwarding", status=1)["break"]["as_meant"]
