@@ -11,15 +11,12 @@ fi
 status=0
 "$wirelab" verify "$name" || status=$?
 host=$("$wirelab" ps "$name" --json | sed 's/.*"nodes": \[{"name": "\([^"]*\)".*/\1/')
-guide=
-[ ! -f "labs/$name/README.md" ] || guide="  labs/$name/README.md                      what to look for, and what to break
-"
-cat <<END
-
-$name is running. Try next (or put .venv/bin on your PATH):
-$guide  $wirelab ps $name                    its nodes, addresses and services
-  $wirelab shell $name $host                 a shell on $host
-  $wirelab capture $name -w $name.pcapng     record everything; open it in Wireshark
-  make down-$name                              take it down; nothing stays
-END
+try() { printf '  %-48s %s\n' "$1" "$2"; }
+echo
+echo "$name is running. Try next (or put .venv/bin on your PATH):"
+[ ! -f "labs/$name/README.md" ] || try "labs/$name/README.md" "what to look for, and what to break"
+try "$wirelab ps $name" "its nodes, addresses and services"
+try "$wirelab shell $name $host" "a shell on $host"
+try "$wirelab capture $name -w $name.pcapng" "record everything; open it in Wireshark"
+try "make down-$name" "take it down; nothing stays"
 exit "$status"

@@ -76,7 +76,8 @@ def capture(options: argparse.Namespace) -> int:
     os.close(output)
     try:
         count = recorder.wait_ready()
-        print(f"recording {count} interfaces of {options.lab}; Ctrl-C ends it", file=sys.stderr)
+        interfaces = "1 interface" if count == 1 else f"{count} interfaces"
+        print(f"recording {interfaces} of {options.lab}; Ctrl-C ends it", file=sys.stderr)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
         while not select.select([wake_read], [], [], 0.2)[0]:
             if recorder.ended() or not os.fstat(lock).st_nlink:

@@ -149,6 +149,10 @@ class _Parser:
             operands.append(self._operand(field, ranges=True))
             if self._peek() == ",":
                 self._take()
+            elif self._peek() not in ("}", None) and self._next < len(self._tokens):
+                token = self._tokens[self._next]
+                if token.kind in ("word", "string"):
+                    raise FilterError(f"expected a comma before {token.text}, as Wireshark wants it", token.column)
         self._expect("}")
         if not operands:
             raise FilterError("an empty set", self._tokens[self._next].column)

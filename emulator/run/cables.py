@@ -9,6 +9,7 @@ from __future__ import annotations
 from emulator.errors import CommandFailed, UsageError
 from emulator.lab.problems import near
 from emulator.lab.resolved import Interface, ResolvedLab
+from emulator.plan.addresses import gateway
 from emulator.run.session import Session
 
 
@@ -36,6 +37,8 @@ def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool) 
             if route.interface == end.name:
                 to = "default" if route.to is None else str(route.to)
                 commands.append(["ip", "route", "replace", to, "via", str(route.via), "dev", end.name])
+        if end.dhcp and (leased := gateway(lab, end.node)):
+            commands.append(["ip", "route", "replace", "default", "via", leased, "dev", end.name])
     for command in commands:
         result = session.run_one(end.node, command, timeout_s=10)
         if result.status != 0:

@@ -32,7 +32,17 @@ if __name__ == "__main__":
 from emulator.run import kernel, spawn
 
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
-PRIVATE_PLACES = ("run", "tmp", "var/tmp", "var/log", "var/lib/misc", "var/lib/dhcp", "var/lib/unbound", "var/lib/nsd")
+PRIVATE_PLACES = (
+    "run",
+    "tmp",
+    "dev/shm",
+    "var/tmp",
+    "var/log",
+    "var/lib/misc",
+    "var/lib/dhcp",
+    "var/lib/unbound",
+    "var/lib/nsd",
+)
 """Folders of which each node has its own, empty at first, in memory."""
 OWN_FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
 
@@ -367,7 +377,7 @@ class Init:
                 if os.path.isdir(f"/{place}"):
                     own = os.path.join(home, place)
                     os.makedirs(own, exist_ok=True)
-                    if place in ("tmp", "var/tmp"):
+                    if place in ("tmp", "dev/shm", "var/tmp"):
                         os.chmod(own, 0o1777)  # noqa: S103 - the usual mode of /tmp
             binds = [
                 (os.open(os.path.join(home, place), os.O_PATH | os.O_CLOEXEC), f"/{place}")

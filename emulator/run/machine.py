@@ -103,7 +103,7 @@ def examine(programs: Iterable[str]) -> list[Finding]:
         hint = namespace_hint(int(number) if number.isdigit() else 0)
         findings.append(Finding("namespaces", False, text or probe.stderr.strip()[-200:], hint))
     else:
-        who = "root, in a user namespace of its own" if os.geteuid() == 0 else "without root"
+        who = "by root" if os.geteuid() == 0 else "without root"
         findings.append(
             Finding("namespaces", True, f"user, network, mount, PID, UTS and IPC namespaces can be made {who}")
         )

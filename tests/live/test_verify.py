@@ -47,7 +47,7 @@ def test_a_twin_breaks_exactly_what_it_names(user: Person, lab: str, twin: str) 
 
 
 def test_every_check_has_a_twin_or_is_always_true() -> None:
-    """A check that no twin breaks proves little. The four that hold in any network are broken in the unit tests."""
+    """A check that no twin breaks proves little. Those that hold in any network are broken in the unit tests."""
     always = {"bits", "mtu", "checksums", "arp", "switch-learned", "switch-forwards"}
     for lab in LABS:
         spec = load(ROOT / "labs" / lab).spec

@@ -48,8 +48,8 @@ FIELDS: dict[str, tuple[Any, ...]] = {
         "ip.ttl == 0x40",
         "ip.ttl ge 64 and ip.ttl le 64",
         "ip.ttl in {1..63, 64}",
-        "tcp.port in {80 443}",
-        "ip.addr in {10.0.0.0/8 192.0.2.1..192.0.2.99}",
+        "tcp.port in {80,443}",
+        "ip.addr in {10.0.0.0/8, 192.0.2.1..192.0.2.99}",
         "eth.dst == 02:00:00:00:00:0A",
         "eth.dst == 02-00-00-00-00-0a",
         'tcp.payload contains "GET"',
@@ -58,7 +58,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
         r'tcp.payload contains "\0\377"',
         'http.host contains "example"',
         "http.host == www.example.com",
-        'http.host in {"www.qq.com" "www.example.com"}',
+        'http.host in {"www.qq.com", "www.example.com"}',
         'dns.qry.name == "<Root>"',
         "udp or (arp or tcp)",
         "udp && arp || tcp",
@@ -112,6 +112,7 @@ def test_does_not_pass(text: str) -> None:
         ("tcp == 1", 5, "tcp is a protocol: only its presence can be asked for", None),
         ('ip.ttl contains "4"', 8, "`contains` looks into text and octets; ip.ttl is a number", None),
         ("tcp.port in {}", 15, "an empty set", None),
+        ("tcp.port in {80 443}", 17, "expected a comma before 443, as Wireshark wants it", None),
         ("tcp.port in 80", 13, "expected '{' instead of '80'", None),
         ("tcp.port in {80", 16, "expected a value instead of 'the end'", None),
         ("(tcp", 5, "expected ')' instead of 'the end'", None),
@@ -160,7 +161,7 @@ def relations(draw: st.DrawFn) -> str:
         return f"{field} {draw(st.sampled_from(['==', '!=', '<', '>', '<=', '>=', 'eq', 'ne']))} {draw(operand)}"
     if kind == "set":
         return (
-            f"{field} in {{{draw(st.sampled_from([', ', ' '])).join(draw(st.lists(operand, min_size=1, max_size=4)))}}}"
+            f"{field} in {{{draw(st.sampled_from([', ', ','])).join(draw(st.lists(operand, min_size=1, max_size=4)))}}}"
         )
     return draw(st.sampled_from(sorted(KNOWN_PROTOCOLS)) | st.just(field))
 
