@@ -1,10 +1,13 @@
 """A cable pulled and put back in a running lab.
 
 A veth pair has no plug: it loses its carrier when either end is switched off. The end at a switch is chosen where there
-is one, since a switch keeps no routes; otherwise the named end, whose routes are set again when the cable is back.
+is one, since a switch keeps no routes; otherwise the named end, whose routes are set again when the cable is back. Both
+ends forget their neighbours then, as they would when a carrier comes back.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from emulator.errors import CommandFailed, UsageError
 from emulator.lab.problems import near
@@ -31,15 +34,23 @@ def end_to_switch(lab: ResolvedLab, place: str) -> Interface:
 def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool) -> None:
     """Pull the cable at `place`, or put it back and with it the routes that went."""
     end = end_to_switch(lab, place)
-    commands = [["ip", "link", "set", "dev", end.name, "up" if plugged else "down"]]
+    peer = lab.nodes[end.peer[0]].interface(end.peer[1])
+    commands = [(end, ["link", "set", "dev", end.name, "up" if plugged else "down"])]
     if plugged:
-        for route in lab.nodes[end.node].routes:
-            if route.interface == end.name:
-                to = "default" if route.to is None else str(route.to)
-                commands.append(["ip", "route", "replace", to, "via", str(route.via), "dev", end.name])
-        if end.dhcp and (leased := gateway(lab, end.node)):
-            commands.append(["ip", "route", "replace", "default", "via", leased, "dev", end.name])
-    for command in commands:
-        result = session.run_one(end.node, command, timeout_s=10)
+        commands += [(end, ["route", "replace", to, "via", via, "dev", end.name]) for to, via in _routes(lab, end)]
+        # Who asked for a neighbour in vain while the cable was out would give up on it for seconds more.
+        fresh = [entry for entry in (end, peer) if lab.nodes[entry.node].kind != "switch"]
+        commands += [(entry, ["neighbour", "flush", "dev", entry.name]) for entry in fresh]
+    for interface, words in commands:
+        result = session.run_one(interface.node, ["ip", *words], timeout_s=10)
         if result.status != 0:
-            raise CommandFailed(f"cannot switch {end.place}: {result.stderr.strip()}")
+            raise CommandFailed(f"cannot switch {interface.place}: {result.stderr.strip()}")
+
+
+def _routes(lab: ResolvedLab, end: Interface) -> Iterator[tuple[str, str]]:
+    """Routes that go with an interface that is switched off: destination and next hop."""
+    for route in lab.nodes[end.node].routes:
+        if route.interface == end.name:
+            yield "default" if route.to is None else str(route.to), str(route.via)
+    if end.dhcp and (leased := gateway(lab, end.node)):
+        yield "default", leased
