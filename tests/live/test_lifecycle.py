@@ -27,6 +27,11 @@ def test_up_use_down(person: Person, lab_name: str, nothing_left: Callable[[], N
     assert person.wirelab("exec", lab_name, "pc1", "--", "sh", "-c", "exit 7", status=7).stdout == ""
     assert person.wirelab("exec", lab_name, "pc1", "--", "hostname").stdout == "pc1\n"
     assert "192.168.1.1" in person.wirelab("exec", lab_name, "pc1", "--", "cat", "/etc/resolv.conf").stdout
+    for node in ("sw", "core", "isp"):
+        links = json.loads(person.wirelab("exec", lab_name, node, "--", "ip", "-json", "link").stdout)
+        cables = [link for link in links if "link_index" in link]
+        assert cables
+        assert all(link["ifindex"] != link["link_index"] for link in cables), "the kernel would tell carriers late"
     rows = {row["name"]: row for row in person.json("ps")}
     assert rows[lab_name]["services"] == 10
     assert rows[lab_name]["failed"] == []

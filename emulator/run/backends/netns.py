@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_interface, ip_network
 from pathlib import Path
@@ -18,7 +20,12 @@ from emulator.run import execute, kernel, netlink, spawn, waiting
 from emulator.run.control import Control, LabGone
 
 BRIDGE_INDEX = 2
-"""Interface indexes are chosen, not asked for: 1 is lo, 2 a switch's bridge, then cables in the order of the plan."""
+"""Interface indexes are chosen, not asked for: 1 is lo, 2 a switch's bridge, then cables in the order of the plan.
+
+No two ends of cables in a lab share an index. Where both ends of a veth pair have the same one, the kernel takes it for
+an interface without a lower device and may tell it of its carrier up to a second late (linkwatch_urgent_event in
+net/core/link_watch.c); what is sent until then is lost.
+"""
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
@@ -33,11 +40,14 @@ class Node:
     namespace_fd: int
     netlink: netlink.Socket
     control: socket.socket
+    numbers: Iterator[int]
     indexes: dict[str, int] = field(default_factory=dict)
 
     def index(self, interface: str) -> int:
         """The index of `interface`, chosen when it is first asked for."""
-        return self.indexes.setdefault(interface, BRIDGE_INDEX + 1 + len(self.indexes))
+        if interface not in self.indexes:
+            self.indexes[interface] = next(self.numbers)
+        return self.indexes[interface]
 
     def close(self) -> None:
         """Give everything back; the namespace ends with its last holder."""
@@ -54,6 +64,7 @@ class NetnsHands:
         self._directory = directory
         self._private = private
         self._nodes: dict[str, Node] = {}
+        self._numbers = itertools.count(BRIDGE_INDEX + 1)
         self._unknown: list[str] = []
         self._queue: list[tuple[Node, ops.Operation, bytes]] = []
         self._links: list[ops.CreateLink] = []
@@ -127,6 +138,7 @@ class NetnsHands:
             os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
             netlink.Socket(),
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC),
+            self._numbers,
         )
         self._nodes[operation.node] = node
         self._unknown.append(operation.node)
