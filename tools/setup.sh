@@ -25,6 +25,7 @@ need nsd nsd
 need busybox busybox
 need udhcpc udhcpc
 need unshare util-linux
+need sysctl procps
 
 python=
 for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
