@@ -317,8 +317,8 @@ def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path 
     began = time.monotonic()
     capture = Path(keep) if keep else lab.directory / "capture.pcapng"
     run = _count_run(lab.directory)
-    watched = observe(lab.lab, lab.session, lab.directory, run=run, capture=capture, bus=bus)
-    results = judge(lab.lab, watched.evidence)
+    evidence = observe(lab.lab, lab.session, lab.directory, run=run, capture=capture, bus=bus)
+    results = judge(lab.lab, evidence)
     return Report(lab.lab.name, results, round(time.monotonic() - began, 3), str(keep) if keep else None)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ FIRST_PORT = 20_000
 """Ports that scenes choose lie below the range from which Linux takes source ports by itself (32,768 and up)."""
 PORTS = 10_000
 SIGNALS = {"kill": 9, "reload": 1}
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What `observe` saw, and where the capture is."""
-
-    evidence: Evidence
-    capture: Path
 
 
 def table_commands(node: Node) -> Mapping[str, tuple[str, ...]]:
@@ -73,8 +64,7 @@ def play(lab: ResolvedLab, session: Session, directory: Path, step: Step, variab
     for node in step.nodes:
         values = {**variables, "gateway": gateway(lab, node) or ""}
         argv = tuple(_filled(word, values) for word in step.argv)
-        env = {"KEEP_ADDRESS": "1", **lab.nodes[node].env}
-        jobs.append(Job(node, argv, timeout_s=step.timeout_s, env=env))
+        jobs.append(Job(node, argv, timeout_s=step.timeout_s, env=lab.nodes[node].env))
     return session.run(jobs)
 
 
@@ -86,7 +76,7 @@ def _filled(word: str, values: Mapping[str, str]) -> str:
 
 def observe(
     lab: ResolvedLab, session: Session, directory: Path, *, run: int, capture: Path, bus: Bus | None = None
-) -> Watched:
+) -> Evidence:
     """Play all scenes of `lab` while every interface is recorded into `capture`.
 
     Args:
@@ -123,7 +113,7 @@ def observe(
 
     recorded = read(capture)
     frames = decode(recorded.packets, recorded.interfaces)
-    evidence = Evidence(
+    return Evidence(
         frames=frames,
         interfaces=recorded.interfaces,
         windows=windows,
@@ -133,7 +123,6 @@ def observe(
         variables=variables,
         truncated=recorded.truncated,
     )
-    return Watched(evidence, capture)
 
 
 def _scene(

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -214,4 +213,3 @@ def test_plan_json_and_schema(user: Person) -> None:
     plan = json.loads(user.wirelab("plan", "nat", "--as", "json").stdout)
     assert plan["operations"][0]["op"] == "CreateNode"
     assert json.loads(user.wirelab("schema").stdout)["properties"]["nodes"]
-    assert Path(user.installation).exists()
