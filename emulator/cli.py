@@ -59,6 +59,12 @@ def _complete_place(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     return [f"{node}:{interface}" for node, facts in nodes.items() for interface in facts["interfaces"]]
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not '{text}'")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an argument
     """The whole command line."""
     top = _Parser(
@@ -99,8 +105,12 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     _lab(shell, running=True)
     shell.add_argument("node", metavar="NODE").completer = _complete_node  # type: ignore[attr-defined]
 
-    verify = command("verify", "proof:verify", "prove a lab, layer by layer, from captured packets")
-    _lab(verify)
+    verify = command("verify", "proof:verify", "prove labs, layer by layer, from captured packets")
+    _lab(verify, many=True)
+    verify.add_argument("--all", action="store_true", help="every shipped lab, each in an instance of its own")
+    verify.add_argument(
+        "--jobs", type=_at_least_one, metavar="N", help="of several labs, so many at a time (default: one a core)"
+    )
     verify.add_argument("--break", dest="twin", metavar="TWIN", help="break a fresh instance in this way first")
     verify.add_argument("--json", action="store_true", help="machine-readable")
     verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
@@ -114,7 +124,8 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     validate.add_argument("files", metavar="FILE", nargs="+")
     validate.add_argument("--json", action="store_true", help="machine-readable")
 
-    command("schema", "files:schema", "print the JSON Schema of lab files")
+    schema = command("schema", "files:schema", "print the JSON Schema of lab files")
+    schema.add_argument("--markdown", action="store_true", help="the same as a page to read, with examples")
 
     capture = command("capture", "proof:capture", "record packets of a running lab until Ctrl-C")
     _lab(capture, running=True)

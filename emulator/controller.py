@@ -18,7 +18,7 @@ from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolve import resolve
 from emulator.lab.resolved import ResolvedLab
-from emulator.observe import observe, play
+from emulator.observe import Player, observe
 from emulator.plan.compile import compile_plan
 from emulator.plan.ops import Plan
 from emulator.run import runs, tools
@@ -185,7 +185,7 @@ def _from_facts(facts: Mapping[str, Any]) -> tuple[ResolvedLab, Any]:
     from emulator.lab.load import build
 
     document = parse(facts["text"].encode(), facts["source"])
-    return resolve(build(document, twin=facts["twin"])), document
+    return resolve(build(document, twin=facts["twin"], included=facts["included"])), document
 
 
 def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float) -> dict[str, Any]:
@@ -195,6 +195,7 @@ def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: f
         "source": file,
         "text": path.read_text(encoding="utf-8-sig"),
         "twin": twin,
+        "included": dict(lab.included),
         "started": started,
         "seconds": round(time.time() - started, 3),
         "nodes": {
@@ -207,7 +208,7 @@ def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: f
                         "mac": interface.mac,
                         "addresses": [str(address) for address in interface.addresses],
                         "dhcp": interface.dhcp,
-                        "peer": ":".join(interface.peer),
+                        "peer": ":".join(interface.peer) if interface.peer else None,
                     }
                     for interface in node.interfaces
                 },
@@ -276,7 +277,14 @@ class Proof:
         return not self.not_broken and not self.broken_too
 
 
-def verify(target: str, *, twin: str | None = None, bus: Bus | None = None, keep: str | Path | None = None) -> Proof:
+def verify(
+    target: str,
+    *,
+    twin: str | None = None,
+    bus: Bus | None = None,
+    keep: str | Path | None = None,
+    fresh: bool = False,
+) -> Proof:
     """Prove a lab layer by layer.
 
     Args:
@@ -284,23 +292,30 @@ def verify(target: str, *, twin: str | None = None, bus: Bus | None = None, keep
             folder, of which an instance is brought up and taken down.
         twin: break a fresh instance in this way first.
         keep: write the capture there (pcapng).
+        fresh: always in an instance of its own, even if a lab of that name runs.
     """
-    if twin is None and target in runs.names():
+    if twin is None and not fresh and target in runs.names():
         lab = attach(target)
         try:
             return Proof(verify_running(lab, bus=bus, keep=keep))
         finally:
             lab.close()
-    source = (
-        runs.find_source(target) if target not in runs.names() else Path(runs.facts(runs.directory(target))["source"])
-    )
+    source = source_of(target)
     with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
         expected = None
         if twin is not None:
             expected = lab.lab.twins[twin].spec.fails
+            player = Player(lab.lab, lab.session, lab.directory, {})
             for step in lab.lab.twins[twin].steps:
-                play(lab.lab, lab.session, lab.directory, step, {})
+                player.play(step)  # what it starts in the background ends with the instance
         return Proof(verify_running(lab, bus=bus, keep=keep), expected)
+
+
+def source_of(target: str) -> Path:
+    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder."""
+    if target in runs.names():
+        return Path(runs.facts(runs.directory(target))["source"])
+    return runs.find_source(target)
 
 
 def _short_name(source: Path) -> str:

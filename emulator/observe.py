@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from emulator.capture.recorder import Recorder
 from emulator.errors import CommandFailed
@@ -15,24 +15,32 @@ from emulator.lab.resolved import Node, ResolvedLab, Scene, Step
 from emulator.plan.addresses import gateway
 from emulator.run.cables import set_cable
 from emulator.run.control import Control
-from emulator.run.session import Job, Session
+from emulator.run.session import Job, Result, Session
 from emulator.verify.evidence import Evidence, Output, Window
 
 FIRST_PORT = 20_000
 """Ports that scenes choose lie below the range from which Linux takes source ports by itself (32,768 and up)."""
 PORTS = 10_000
+ASK_AGAIN_S = 0.05
+"""Between two runs of a command that is repeated until its output matches."""
 SIGNALS = {"kill": 9, "reload": 1}
 
 
 def table_commands(node: Node) -> Mapping[str, tuple[str, ...]]:
     """The commands that read the tables of `node`."""
+    commands: dict[str, tuple[str, ...]] = {}
+    if node.bridges:
+        commands["fdb"] = ("bridge", "-json", "fdb", "show")
+        commands["bridge-link"] = ("bridge", "-json", "-details", "link", "show")
+    if any(bridge.stp for bridge in node.bridges):
+        commands["stp"] = ("ip", "-json", "-details", "link", "show", "type", "bridge")
     if node.kind == "switch":
-        return {"fdb": ("bridge", "-json", "fdb", "show")}
-    commands: dict[str, tuple[str, ...]] = {
-        "address": ("ip", "-json", "address"),
-        "route": ("ip", "-json", "route"),
-        "neighbour": ("ip", "-json", "neighbour"),
-    }
+        return commands
+    commands["address"] = ("ip", "-json", "address")
+    commands["route"] = ("ip", "-json", "route")
+    commands["neighbour"] = ("ip", "-json", "neighbour")
+    if node.ipv6:
+        commands["route6"] = ("ip", "-json", "-6", "route")
     if node.nat or node.firewall:
         commands["counters"] = ("iptables-save", "-c")
         commands["conntrack"] = ("conntrack", "-L")
@@ -50,22 +58,77 @@ def read_tables(lab: ResolvedLab, session: Session) -> dict[str, dict[str, str]]
     return tables
 
 
-def play(lab: ResolvedLab, session: Session, directory: Path, step: Step, variables: Mapping[str, str]) -> list[Any]:
-    """Do one step; returns the results of its commands."""
-    if step.action in ("plug", "unplug"):
-        set_cable(lab, session, step.target, plugged=step.action == "plug")
-        return []
-    if step.action in SIGNALS:
-        node, _, service = step.target.partition(":")
-        with Control(directory) as control:
-            control.ask("signal", node=node, service=service, signal=SIGNALS[step.action])
-        return []
-    jobs = []
-    for node in step.nodes:
-        values = {**variables, "gateway": gateway(lab, node) or ""}
-        argv = tuple(_filled(word, values) for word in step.argv)
-        jobs.append(Job(node, argv, timeout_s=step.timeout_s, env=lab.nodes[node].env))
-    return session.run(jobs)
+class Player:
+    """Does steps in a running lab, and collects what their commands print. Those in the background go on until they
+    end, are stopped by a later step, or `finish` is called."""
+
+    def __init__(self, lab: ResolvedLab, session: Session, directory: Path, variables: Mapping[str, str]) -> None:
+        self._lab = lab
+        self._session = session
+        self._directory = directory
+        self._variables = variables
+        self._running: dict[str, tuple[Step, list[int]]] = {}
+
+    def play(self, step: Step) -> list[Result]:
+        """Do one step; returns the results of the commands that ended with it."""
+        if step.action in ("plug", "unplug"):
+            set_cable(self._lab, self._session, step.target, plugged=step.action == "plug")
+            return []
+        if step.action in SIGNALS:
+            node, _, service = step.target.partition(":")
+            with Control(self._directory) as control:
+                control.ask("signal", node=node, service=service, signal=SIGNALS[step.action])
+            return []
+        if step.action == "stop":
+            return self._collect([step.target], stop=True)
+        jobs = [self._job(step, node) for node in step.nodes]
+        if step.background:
+            self._running[step.id] = step, self._session.start(jobs)
+            return []
+        if step.until is not None:
+            return self._repeat(jobs, step.until, step.timeout_s)
+        return self._session.run(jobs)
+
+    def finish(self) -> list[tuple[str, Result]]:
+        """Ask everything in the background to end, but wait for what is unattended; returns its results by step."""
+        attended = [name for name, (step, _) in self._running.items() if not step.unattended]
+        for name in attended:
+            self._session.stop(self._running[name][1])
+        return [(name, result) for name in list(self._running) for result in self._collect([name], stop=False)]
+
+    def _collect(self, names: Sequence[str], *, stop: bool) -> list[Result]:
+        results = []
+        for name in names:
+            _, numbers = self._running.pop(name)
+            if stop:
+                self._session.stop(numbers)
+            results += self._session.wait(numbers)
+        return results
+
+    def _job(self, step: Step, node: str) -> Job:
+        values = {**self._variables, "gateway": gateway(self._lab, node) or ""}
+        return Job(
+            node,
+            tuple(_filled(word, values) for word in step.argv),
+            stdin=_filled(step.stdin, values),
+            timeout_s=step.timeout_s,
+            env=self._lab.nodes[node].env,
+            unattended=step.unattended,
+        )
+
+    def _repeat(self, jobs: Sequence[Job], pattern: str, timeout_s: float) -> list[Result]:
+        """Run `jobs` again and again until the output of each matches; returns their last results."""
+        wanted = re.compile(_filled(pattern, self._variables), re.MULTILINE)
+        deadline = time.monotonic() + timeout_s
+        last: dict[str, Result] = {}
+        while True:
+            waiting = [job for job in jobs if job.node not in last or not wanted.search(last[job.node].stdout)]
+            if not waiting or (last and time.monotonic() >= deadline):
+                return [last[job.node] for job in jobs]
+            if last:
+                time.sleep(ASK_AGAIN_S)
+            for job, result in zip(waiting, self._session.run(waiting), strict=True):
+                last[job.node] = result
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
@@ -89,7 +152,8 @@ def observe(
     except OSError as error:
         raise CommandFailed(f"cannot write {capture}: {error.strerror}") from None
     try:
-        recorder = Recorder(directory, list(lab.nodes), output)
+        loopbacks = [interface.place for interface in lab.interfaces() if interface.is_loopback]
+        recorder = Recorder(directory, list(lab.nodes), output, [*lab.nodes, *loopbacks] if loopbacks else ())
     finally:
         os.close(output)
     try:
@@ -128,20 +192,24 @@ def observe(
 def _scene(
     lab: ResolvedLab, session: Session, directory: Path, scene: Scene, variables: Mapping[str, str]
 ) -> list[Output]:
-    outputs = []
+    player = Player(lab, session, directory, variables)
+    outputs: list[tuple[str, Result]] = []
     for step in scene.steps:
-        for result in play(lab, session, directory, step, variables):
-            outputs.append(
-                Output(
-                    scene.name,
-                    step.id,
-                    result.node,
-                    result.argv,
-                    result.status,
-                    result.stdout,
-                    result.stderr,
-                    result.began_ns,
-                    result.ended_ns,
-                )
-            )
-    return outputs
+        name = step.target if step.action == "stop" else step.id
+        outputs += [(name, result) for result in player.play(step)]
+    outputs += player.finish()
+    return [_output(scene.name, step, result) for step, result in outputs]
+
+
+def _output(scene: str, step: str, result: Result) -> Output:
+    return Output(
+        scene,
+        step,
+        result.node,
+        result.argv,
+        result.status,
+        result.stdout,
+        result.stderr,
+        result.began_ns,
+        result.ended_ns,
+    )

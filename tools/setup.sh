@@ -22,6 +22,10 @@ need dnsmasq dnsmasq-base
 need unbound unbound
 need unbound-control unbound
 need nsd nsd
+need ldns-keygen ldnsutils
+need ldns-signzone ldnsutils
+need openssl openssl
+need socat socat
 need busybox busybox
 need udhcpc udhcpc
 need unshare util-linux

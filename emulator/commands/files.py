@@ -7,25 +7,33 @@ import json
 import sys
 from pathlib import Path
 
-from emulator.errors import LabFileError, Problem, UsageError, printable
+from emulator.errors import LabFileError, Problem, UsageError, WirelabError, one_line, printable
 from emulator.run import runs
 
 
 def labs(options: argparse.Namespace) -> int:
-    """List the shipped labs."""
-    from emulator.lab.load import read_document
-
-    rows = []
-    for folder in runs.sources():
-        value = read_document(folder).value
-        rows.append({"name": folder.name, "title": value.get("title", ""), "file": str(folder / "lab.yml")})
+    """List the shipped labs, in the order in which they are read."""
+    rows = [
+        {"name": folder.name, "title": _title(folder), "file": str(folder / "lab.yml")} for folder in runs.sources()
+    ]
     if options.json:
         print(json.dumps(rows))
         return 0
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        print(printable(f"{row['name']:<{width}}  {row['title']}"))
+        print(one_line(f"{row['name']:<{width}}  {row['title']}").rstrip())
     return 0
+
+
+def _title(folder: Path) -> str:
+    """The lab's title; of a file that cannot be read, why not, since the others are listed all the same."""
+    from emulator.lab.load import read_document
+
+    try:
+        value = read_document(folder).value
+    except WirelabError as error:
+        return error.message.partition("\n")[0]
+    return str(value.get("title", "")) if isinstance(value, dict) else ""
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -77,8 +85,13 @@ def validate(options: argparse.Namespace) -> int:
     return 0
 
 
-def schema(_: argparse.Namespace) -> int:
-    """Print the JSON Schema."""
+def schema(options: argparse.Namespace) -> int:
+    """Print the JSON Schema, or the page for people."""
+    if options.markdown:
+        from emulator.lab.reference import render
+
+        sys.stdout.write(render())
+        return 0
     from emulator.lab.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Prove a lab: a running one, or an instance of its own that is taken down afterwards."""
+    """Prove a lab: a running one, or an instance of its own that is taken down afterwards. Or prove several labs."""
+    if options.all or len(options.lab) != 1:
+        from emulator.commands import many
+
+        return many.verify(options)
     from emulator import controller
     from emulator.commands.progress import progress
     from emulator.report.json import as_dict
@@ -29,7 +33,7 @@ def verify(options: argparse.Namespace) -> int:
     from emulator.report.text import render as as_text
 
     with progress() as bus:
-        proof = controller.verify(options.lab, twin=options.twin, bus=bus, keep=options.write)
+        proof = controller.verify(options.lab[0], twin=options.twin, bus=bus, keep=options.write)
     if options.junit:
         Path(options.junit).write_text(as_junit(proof.report), encoding="utf-8")
     if options.json:

@@ -57,6 +57,8 @@ def check_addresses(
 def _path(problems: Problems, place: Place, index: int) -> Path:
     """Where an interface's address stands: its short form is the address or a list, its long form has a key."""
     base: Path = ("nodes", place[0], "interfaces", place[1])
+    if ("nodes", place[0], "bridges", place[1]) in problems.document.places:
+        base = ("nodes", place[0], "bridges", place[1])
     tails: tuple[Path, ...] = (("address", index), ("address",), (index,))
     return next(((*base, *tail) for tail in tails if (*base, *tail) in problems.document.places), base)
 
@@ -129,8 +131,10 @@ def choose_addresses(spec: LabSpec, table: Table, members: Members, problems: Pr
 
 
 def _is_open(spec: LabSpec, interface: Interface, place: Place) -> bool:
-    given = spec.nodes[place[0]].interfaces.get(place[1])
-    return not interface.dhcp and not interface.addresses and (given is None or given.address is None)
+    node = spec.nodes[place[0]]
+    given = node.bridges.get(place[1]) or node.interfaces.get(place[1])
+    fixed = given is not None and given.address is not None
+    return not (interface.dhcp or interface.slaac or interface.addresses or interface.is_loopback or fixed)
 
 
 def _ranges(spec: LabSpec, places: list[Place]) -> list[tuple[int, int]]:

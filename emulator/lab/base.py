@@ -51,6 +51,8 @@ VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PAGE_PATTERN = r"^/[A-Za-z0-9._~/-]*$"
 DNS_NAME_PATTERN = r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$"
 
+MODE_PATTERN = r"^[0-7]{3}$"
+
 PATTERNS = {
     WORD_PATTERN: "small letters, digits and hyphens, at most 48",
     LAB_NAME_PATTERN: "letters, digits, `.`, `_` and `-`, a letter or digit first, at most 63",
@@ -59,6 +61,7 @@ PATTERNS = {
     VARIABLE_PATTERN: "the name of an environment variable",
     PAGE_PATTERN: "a path such as /index.html of letters, digits and . _ ~ - /",
     DNS_NAME_PATTERN: "a domain name",
+    MODE_PATTERN: "three octal digits such as 755, in quotes",
 }
 """What each pattern asks for, in words."""
 

@@ -6,12 +6,16 @@ that a person can paste them there. A check may be limited to the frames of one 
 
 from __future__ import annotations
 
+import re
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 
 from emulator.lab.base import (
     WORD_PATTERN,
+    Addresses,
+    AddressText,
     EndpointName,
     FilterText,
     Model,
@@ -19,12 +23,45 @@ from emulator.lab.base import (
     NodeNames,
     Places,
     SceneName,
+    Seconds,
     Template,
+    as_list,
 )
 
 LAYERS = ("physical", "data-link", "network", "transport", "application")
 Layer = Literal["physical", "data-link", "network", "transport", "application"]
+Header = Literal[
+    "eth", "vlan", "arp", "ip", "ipv6", "icmp", "icmpv6", "tcp", "udp", "dhcp", "dns", "tls", "http", "data"
+]  # fmt: skip
+"""What the protocols of a frame are called; `data` is what no protocol here can read."""
 
+
+def _pattern(text: str) -> str:
+    """`text`, when it is a regular expression that can fail to match."""
+    try:
+        pattern = re.compile(text, re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    if pattern.search("") and pattern.search("\x00"):
+        raise ValueError("this regular expression matches any text")
+    return text
+
+
+def _status(value: Any) -> Any:
+    """An exit status as a step's command may have it."""
+    if value == "nonzero" or (type(value) is int and -64 <= value <= 255):
+        return value
+    raise ValueError("expected an exit status from 0 to 255, minus the number of a signal, or nonzero")
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+Status = Annotated[
+    int | Literal["nonzero"], PlainValidator(_status, json_schema_input_type=int | Literal["nonzero"])
+]
+Endpoints = Annotated[tuple[EndpointName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
+
+DnsType = Literal["A", "AAAA", "MX", "TXT", "NS"]
 
 class Check(Model):
     """What all checks have."""
@@ -48,24 +85,37 @@ class ReEncode(Check):
 
 
 class WithinMtu(Check):
-    """No frame carries more than its link's MTU."""
+    """No frame carries more than its link's MTU. Loopback is no link and is left out: its MTU is 65,536 octets."""
 
     check: Literal["within-mtu"]
 
 
 class Checksums(Check):
-    """IPv4, TCP, UDP and ICMP checksums of every frame are right (RFC 1071)."""
+    """IPv4, TCP, UDP and ICMP checksums of every frame are right (RFC 1071).
+
+    Frames on loopback are left out: the kernel never fills in checksums there, for no wire can change an octet.
+    """
 
     check: Literal["checksums"]
 
 
 class Seen(Check):
-    """Frames that match `filter` were seen at each place, `count` times, or at least once."""
+    """Frames that match `filter` were seen at each place: as often as is said, or at least once."""
 
     check: Literal["seen"]
     filter: FilterText
     at: Places = Field(description="Nodes or node:interface, each must see it.")
     count: int | None = Field(None, ge=1, description="Exactly this often at each place; default: at least once.")
+    at_least: int | None = Field(None, ge=1, description="At least this often at each place.")
+    at_most: int | None = Field(None, ge=1, description="At least once, and at most this often at each place.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Seen:
+        if self.count is not None and (self.at_least is not None or self.at_most is not None):
+            raise ValueError("`count` says exactly how often; `at-least` and `at-most` do not go with it")
+        if (self.at_least or 0) > (self.at_most or self.at_least or 0):
+            raise ValueError("`at-least` is more than `at-most`")
+        return self
 
 
 class NeverSeen(Check):
@@ -84,12 +134,121 @@ class InOrder(Check):
     at: EndpointName
 
 
+class CommandOutput(Check):
+    """The command of a step printed what it should and nothing that it should not, and ended as it should.
+
+    What it printed is its standard output and then its standard error. On each node where it ran it must be so.
+    """
+
+    check: Literal["output"]
+    step: str = Field(description="The id of the step.")
+    on: NodeName | None = Field(None, description="A node on which the step runs; default: all of them.")
+    status: Status | None = Field(
+        None, description="Its exit status; minus a signal's number when one ended it; `nonzero`: it ran and failed."
+    )
+    matches: Patterns = Field(
+        (), description="Regular expressions, each found in what it printed; ^ and $ are the ends of a line."
+    )
+    lacks: Patterns = Field((), description="Regular expressions, none of them found in what it printed.")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> CommandOutput:
+        if self.status is None and not self.matches and not self.lacks:
+            raise ValueError("say at least one of `status`, `matches` and `lacks`")
+        return self
+
+
+class PacketPath(Check):
+    """Each packet that matches `filter` at the first place is seen at each further one, in this order."""
+
+    check: Literal["path"]
+    filter: FilterText = Field(description="Which packets, as they look at the first place; those of one direction.")
+    through: Places = Field(min_length=2, description="Nodes or node:interface, in the order of the way.")
+    unchanged: bool = Field(False, description="Octet for octet the same at each place, as on a layer-2 path.")
+
+
+class EndToEnd(Check):
+    """Packets arrive with the addresses and ports with which they left, and so do the answers: nobody translates
+    (the end-to-end principle, RFC 2775, section 2)."""
+
+    check: Literal["end-to-end"]
+    from_: EndpointName = Field(alias="from")
+    to: EndpointName
+    filter: FilterText = Field(description="Which packets, as they leave `from`.")
+
+
+class Encapsulation(Check):
+    """In the first frame that matches, each header lies inside the one below, which names it; the octets add up
+    (RFC 1122, section 1.1.3)."""
+
+    check: Literal["encapsulation"]
+    filter: FilterText
+    at: EndpointName
+    layers: tuple[Header, ...] = Field(min_length=2, description="Protocols from the outside in: [eth, ip, tcp, http].")
+
+
+class BitStream(Check):
+    """The first frame that matches, as the bits that were sent: fields put together again give the same octets."""
+
+    check: Literal["bit-stream"]
+    filter: FilterText
+    at: EndpointName
+
+
+class SubnetArithmetic(Check):
+    """Network, broadcast address and number of hosts follow from an address and its prefix length (RFC 4632, section
+    3.1; RFC 1122, section 3.2.1.3): the lab file, arithmetic and the kernel say the same."""
+
+    check: Literal["subnet-arithmetic"]
+    at: Endpoints = Field(min_length=1, description="Interfaces in this network, as node:interface.")
+    network: IPv4Network = Field(description="Address & mask, with the prefix length.")
+    broadcast: IPv4Address = Field(description="The network's last address: network | ~mask.")
+    hosts: int = Field(ge=0, description="Addresses that hosts may have: 2^n − 2 with n host bits.")
+    first: IPv4Address | None = Field(None, description="The first address that a host may have.")
+    last: IPv4Address | None = Field(None, description="The last address that a host may have.")
+
+
 class ArpResolution(Check):
     """One broadcast question, one unicast answer, then no further question while the entry is fresh (RFC 826)."""
 
     check: Literal["arp-resolution"]
     asker: EndpointName
     target: EndpointName
+
+
+class AddressConflict(Check):
+    """A probe asks whether an address is in use, and another MAC answers that it is (RFC 5227, section 2.1.1)."""
+
+    check: Literal["address-conflict"]
+    at: Places = Field(min_length=1, description="Nodes or node:interface; each sees both the probe and the answer.")
+    address: AddressText = Field(description="The IPv4 address, or the node or node:interface that has it.")
+
+
+class NeighbourDiscovery(Check):
+    """One question to the target's solicited-node group, one answer to the asker alone, then no further question while
+    the entry is fresh (RFC 4861, section 7.2): what ARP is to IPv4."""
+
+    check: Literal["neighbour-discovery"]
+    asker: EndpointName = Field(description="The interface that asks for a MAC.")
+    target: EndpointName = Field(description="The interface whose IPv6 address is asked for.")
+
+
+class DuplicateAddressDetection(Check):
+    """Before the interface uses an IPv6 address it asks for that address from ::, and nobody answers (RFC 4862, section
+    5.4)."""
+
+    check: Literal["duplicate-address-detection"]
+    at: EndpointName = Field(description="The interface that gets an address while it is watched.")
+
+
+class Slaac(Check):
+    """The client made its address of the prefix in the router's advertisement and its own interface identifier, with
+    the lifetimes told there, and sends what goes further to the router's link-local address (RFC 4862, section 5.5;
+    RFC 4861, section 6.3.4)."""
+
+    check: Literal["slaac"]
+    client: EndpointName = Field(description="The interface that configures itself.")
+    router: EndpointName = Field(description="The router's interface on the same network.")
 
 
 class NextHopMac(Check):
@@ -115,6 +274,17 @@ class NoFlooding(Check):
     switch: NodeName
 
 
+class SpanningTree(Check):
+    """The switches agree on one root, the one with the lowest identifier; each other switch has one root port; the
+    links on which both ends forward are a tree, without a loop; the others are blocked (IEEE 802.1D-1998, section 8).
+
+    The tables are read after the scenes, so what counts is the last word on every cable, whatever the scene.
+    """
+
+    check: Literal["spanning-tree"]
+    switches: NodeNames = Field(min_length=2, description="All switches that run the spanning tree together.")
+
+
 class Lease(Check):
     """Address, mask, gateway, DNS server and lease time given by DHCP are the lab's, and the host has set them."""
 
@@ -131,8 +301,21 @@ class DhcpExchange(Check):
     server: EndpointName
 
 
+class DhcpRenewal(Check):
+    """A client that has an address asks the server alone to extend the lease: the address stands in ciaddr, neither
+    server identifier nor requested address is given, and the server acknowledges (RFC 2131, section 4.4.5)."""
+
+    check: Literal["dhcp-renewal"]
+    client: EndpointName
+    server: EndpointName
+    after: Seconds | None = Field(
+        None, description="T1: seconds from the acknowledgement before to the request, give or take 1.5."
+    )
+
+
 class HopCount(Check):
-    """TTL falls by one at each router between two hosts, for each frame that matches `filter` (RFC 1812, 5.3.1)."""
+    """TTL, or the hop limit of IPv6, falls by one at each router between two hosts, for each frame that matches
+    `filter` (RFC 1812, section 5.3.1; RFC 8200, section 3)."""
 
     check: Literal["hop-count"]
     from_: EndpointName = Field(alias="from")
@@ -223,6 +406,36 @@ class TcpClose(Check):
     filter: FilterText = Field(description="The client's SYN.")
 
 
+class TcpStream(Check):
+    """The octets of one side arrive without a gap, in segments no larger than the other side's MSS (RFC 9293, sections
+    3.4 and 3.7.1)."""
+
+    check: Literal["tcp-stream"]
+    at: EndpointName
+    filter: FilterText = Field(description="The client's SYN.")
+    octets: int = Field(ge=1, lt=2**31, description="How many octets, exactly; what is sent again counts once.")
+    from_: Literal["client", "server"] = Field(alias="from", description="The side that sends them.")
+
+
+class Retransmission(Check):
+    """A segment with data that does not arrive is sent again with its sequence number, and then arrives (RFC 9293,
+    section 3.8.1)."""
+
+    check: Literal["retransmission"]
+    from_: EndpointName = Field(alias="from")
+    to: EndpointName
+    filter: FilterText = Field(description="The segments, as they leave `from`.")
+
+
+class Lost(Check):
+    """Packets that match `filter` leave, do not arrive, and are never sent again: UDP does not ask (RFC 768)."""
+
+    check: Literal["lost"]
+    from_: EndpointName = Field(alias="from")
+    to: EndpointName
+    filter: FilterText = Field(description="The packets that get lost, as they leave `from`.")
+
+
 class ReferralChain(Check):
     """One question's walk: client → forwarder → resolver → each name server in turn, referrals first, the last answer
     authoritative (RFC 1034, section 5.3.3)."""
@@ -245,6 +458,63 @@ class AnsweredFromCache(Check):
     quiet: NodeNames = Field(description="Nodes that see no DNS question for the name during the scene.")
 
 
+class DnsAnswer(Check):
+    """What the server answered to the client's question: response code, records, and who vouches for them (RFC 1035,
+    section 4.1; RFC 4035, section 3.1.6). Every answer to the question must be so."""
+
+    check: Literal["dns-answer"]
+    question: Template = Field(description="The name asked for; `.` is the root.")
+    type: DnsType = Field("A", description="The type of the records asked for.")
+    client: NodeName
+    server: NodeName
+    rcode: Literal["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"] = Field("NOERROR", description="The response code.")
+    answers: tuple[Template, ...] | None = Field(
+        None,
+        description="The data of all records of that type in the answer, in any order, as in a zone file; [] for none. "
+        "Default: with NOERROR at least one, else not looked at.",
+        examples=[["192.0.2.80"], ["10 mail.example.com"]],
+    )
+    authoritative: bool | None = Field(None, description="The AA flag: the server itself has the zone.")
+    authenticated: bool | None = Field(None, description="The AD flag: the resolver checked the DNSSEC signatures.")
+    count: int | None = Field(None, ge=1, description="How many records of that type the answer holds.")
+
+
+class DnsTtlFalls(Check):
+    """A record in a later answer lives as many seconds less as have passed since the earlier one: the cache counts down
+    (RFC 1035, section 3.2.1)."""
+
+    check: Literal["dns-ttl-falls"]
+    question: Template = Field(description="The name asked for.")
+    type: DnsType = Field("A", description="The type of the records asked for.")
+    client: NodeName
+    server: NodeName
+    scenes: tuple[SceneName, ...] = Field(
+        min_length=2, max_length=2, description="The last answer in the first, the first answer in the second."
+    )
+
+
+class DnsRotates(Check):
+    """Several answers hold the same addresses, and not all in the same order, so that clients are spread over them
+    (RFC 1794)."""
+
+    check: Literal["dns-rotates"]
+    question: Template = Field(description="The name asked for.")
+    client: NodeName
+    server: NodeName
+    addresses: Addresses = Field(min_length=2, description="All addresses of the name, of one family.")
+
+
+class TlsHandshake(Check):
+    """The client greets the server by its name, the server greets back, and then data goes under encryption both ways,
+    without an alert before (RFC 8446, section 2; RFC 5246, section 7.3)."""
+
+    check: Literal["tls-handshake"]
+    client: EndpointName
+    server: EndpointName
+    server_name: Template = Field(description="The name in the client's greeting (RFC 6066, section 3).")
+    port: int = Field(443, ge=1, le=65535, description="The TCP port that the client connects to.")
+
+
 class HttpPage(Check):
     """The page that the client got is the one that the server has, in packets and in the client's hands."""
 
@@ -260,6 +530,10 @@ _KINDS: tuple[type[Check], ...] = (
     LinksCarry, ReEncode, WithinMtu, Checksums, Seen, NeverSeen, InOrder, ArpResolution, NextHopMac, MacTable,
     NoFlooding, Lease, DhcpExchange, HopCount, SourceNat, PortTranslation, DestinationNat, Unanswered, PrivateDropped,
     ConntrackAgrees, TcpHandshake, TcpAcknowledged, TcpClose, ReferralChain, AnsweredFromCache, HttpPage,
+    CommandOutput, PacketPath, EndToEnd, Encapsulation, BitStream, SubnetArithmetic, AddressConflict, TcpStream,
+    Retransmission, Lost,
+    NeighbourDiscovery, DuplicateAddressDetection, Slaac, SpanningTree, DhcpRenewal, DnsAnswer, DnsTtlFalls, DnsRotates,
+    TlsHandshake,
 )  # fmt: skip
 
 
@@ -285,7 +559,14 @@ AnyCheck = Annotated[
     | Annotated[Seen, Tag("seen")]
     | Annotated[NeverSeen, Tag("never-seen")]
     | Annotated[InOrder, Tag("in-order")]
+    | Annotated[CommandOutput, Tag("output")]
+    | Annotated[PacketPath, Tag("path")]
+    | Annotated[EndToEnd, Tag("end-to-end")]
+    | Annotated[Encapsulation, Tag("encapsulation")]
+    | Annotated[BitStream, Tag("bit-stream")]
+    | Annotated[SubnetArithmetic, Tag("subnet-arithmetic")]
     | Annotated[ArpResolution, Tag("arp-resolution")]
+    | Annotated[AddressConflict, Tag("address-conflict")]
     | Annotated[NextHopMac, Tag("next-hop-mac")]
     | Annotated[MacTable, Tag("mac-table")]
     | Annotated[NoFlooding, Tag("no-flooding")]
@@ -301,8 +582,20 @@ AnyCheck = Annotated[
     | Annotated[TcpHandshake, Tag("tcp-handshake")]
     | Annotated[TcpAcknowledged, Tag("tcp-acknowledged")]
     | Annotated[TcpClose, Tag("tcp-close")]
+    | Annotated[TcpStream, Tag("tcp-stream")]
+    | Annotated[Retransmission, Tag("retransmission")]
+    | Annotated[Lost, Tag("lost")]
     | Annotated[ReferralChain, Tag("referral-chain")]
     | Annotated[AnsweredFromCache, Tag("answered-from-cache")]
-    | Annotated[HttpPage, Tag("http-page")],
+    | Annotated[HttpPage, Tag("http-page")]
+    | Annotated[NeighbourDiscovery, Tag("neighbour-discovery")]
+    | Annotated[DuplicateAddressDetection, Tag("duplicate-address-detection")]
+    | Annotated[Slaac, Tag("slaac")]
+    | Annotated[SpanningTree, Tag("spanning-tree")]
+    | Annotated[DhcpRenewal, Tag("dhcp-renewal")]
+    | Annotated[DnsAnswer, Tag("dns-answer")]
+    | Annotated[DnsTtlFalls, Tag("dns-ttl-falls")]
+    | Annotated[DnsRotates, Tag("dns-rotates")]
+    | Annotated[TlsHandshake, Tag("tls-handshake")],
     Discriminator(_kind_of),
 ]

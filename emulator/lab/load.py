@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -25,6 +25,8 @@ class Lab:
 
     spec: LabSpec
     document: Document
+    included: Mapping[str, str] = field(default_factory=dict)
+    """Files of the lab file's folder that nodes get copies of: name → text."""
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -61,8 +63,11 @@ def load(path: FilePath, *, twin: str | None = None) -> Lab:
     return build(read_document(path), twin=twin)
 
 
-def build(document: Document, *, twin: str | None = None) -> Lab:
+def build(document: Document, *, twin: str | None = None, included: Mapping[str, str] | None = None) -> Lab:
     """The lab in `document`.
+
+    Args:
+        included: what the files say that the lab includes from its folder, when that is known already.
 
     Raises:
         LabFileError: with every problem found.
@@ -84,8 +89,37 @@ def build(document: Document, *, twin: str | None = None) -> Lab:
                 problems.note(problem(document, value, item))
         problems.stop()
         raise
+    texts = _included(spec, document, problems) if included is None else included
     problems.stop()
-    return Lab(spec, document)
+    return Lab(spec, document, texts)
+
+
+def _included(spec: LabSpec, document: Document, problems: Problems) -> dict[str, str]:
+    """The files that nodes get copies of. Only what is in the lab file's own folder can be had."""
+    texts: dict[str, str] = {}
+    folder = FilePath(document.file).parent
+    for name, node in spec.nodes.items():
+        for path, file in node.files.items():
+            if file.from_ is None or file.from_ in texts:
+                continue
+            place = ("nodes", name, "files", path, "from")
+            try:
+                source = (folder / file.from_).resolve(strict=True)
+                if not source.is_relative_to(folder.resolve()):
+                    problems.add(place, f"{file.from_} is not in the folder of the lab file")
+                    continue
+                if not source.is_file():
+                    problems.add(place, f"{file.from_} is not a file")
+                    continue
+                with source.open("rb") as stream:
+                    octets = stream.read(MAX_OCTETS + 1)
+                if len(octets) > MAX_OCTETS:
+                    problems.add(place, f"{file.from_} has more than {MAX_OCTETS:,} octets")
+                texts[file.from_] = octets.decode("utf-8")
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+                problems.add(place, f"cannot read {file.from_} beside the lab file: {reason}")
+    return texts
 
 
 def _patched(document: Document, twin: str) -> Any:

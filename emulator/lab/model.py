@@ -5,6 +5,8 @@ Short forms (`[pc1, sw]` for a link, `dhcp` for an interface) expand here, befor
 
 from __future__ import annotations
 
+import posixpath
+import re
 import shlex
 from ipaddress import ip_interface, ip_network
 from typing import Annotated, Any, Literal
@@ -14,11 +16,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from emulator.lab.base import (
     LAB_NAME_PATTERN,
     MAC_PATTERN,
+    MODE_PATTERN,
     SYSCTL_PATTERN,
     VARIABLE_PATTERN,
     WORD_PATTERN,
     Addresses,
     AddressText,
+    DnsName,
     EndpointName,
     Model,
     NodeName,
@@ -33,7 +37,10 @@ from emulator.lab.services import Services
 
 Kind = Literal["host", "router", "switch"]
 
-ACTIONS = ("run", "unplug", "plug", "kill", "reload")
+FILE_PLACES = ("/run", "/tmp", "/var/tmp", "/dev/shm", "/var/log")  # noqa: S108 - each node has its own
+"""Folders of which each node has its own, in which a lab file may put files."""
+
+ACTIONS = ("run", "unplug", "plug", "kill", "reload", "stop")
 """What a step can do."""
 
 
@@ -60,10 +67,12 @@ def _prefix(value: str) -> str:
 
 
 def _interface(value: Any) -> Any:
-    """`dhcp`, `none`, `192.168.1.1/24`, a list of addresses, or nothing → the long form."""
+    """`dhcp`, `slaac`, `none`, `192.168.1.1/24`, a list of addresses, or nothing → the long form."""
     if value is None:
         return {}
     if isinstance(value, str):
+        if value == "slaac":
+            return {"slaac": True, "address": []}
         return {"dhcp": True} if value == "dhcp" else {"address": [] if value == "none" else [value]}
     if isinstance(value, list):
         return {"address": value}
@@ -97,6 +106,41 @@ def _command(value: Any) -> Any:
     return value
 
 
+def _rate(value: Any) -> Any:
+    """`1mbit` → bits a second."""
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]+)(bit|kbit|mbit|gbit)", value)
+        if not match:
+            raise ValueError(f"expected a rate such as 512kbit, 10mbit or 1gbit, not '{value}'")
+        return int(match[1]) * {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}[match[2]]
+    return value
+
+
+def _file(value: Any) -> Any:
+    return {"text": value} if isinstance(value, str) else value
+
+
+def _program(value: Any) -> Any:
+    return {"run": value} if isinstance(value, (str, list)) else value
+
+
+def _private_path(value: str) -> str:
+    """A path in a place that only the node sees."""
+    inside = any(value.startswith(f"{place}/") for place in FILE_PLACES)
+    if not inside or posixpath.normpath(value) != value or value.startswith("/run/wirelab/"):
+        places = ", ".join(FILE_PLACES)
+        raise ValueError(f"expected a path below {places} (not /run/wirelab, which is the services'), not '{value}'")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
 def _publish(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
@@ -113,6 +157,11 @@ def _text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _mail(value: Any) -> Any:
+    """A mail server's name → its name with the usual preference."""
+    return {value: 10} if isinstance(value, str) else value
+
+
 def _record(value: Any) -> Any:
     return {"address": value} if isinstance(value, (str, list)) else value
 
@@ -120,13 +169,19 @@ def _record(value: Any) -> Any:
 Cidr = Annotated[str, AfterValidator(_cidr)]
 Cidrs = Annotated[tuple[Cidr, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 SysctlValue = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int)]
+Rate = Annotated[int, BeforeValidator(_rate, json_schema_input_type=int | str), Field(ge=8_000, le=10**11)]
+FilePath = Annotated[str, AfterValidator(_private_path)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
 Command = Annotated[
     tuple[Template, ...], BeforeValidator(_command, json_schema_input_type=str | list[str]), Field(min_length=1)
 ]
 
 
 class InterfaceSpec(Model):
-    """An interface of a node. Short forms: `dhcp`, `none`, an address, a list of addresses."""
+    """An interface of a node. Short forms: `dhcp`, `slaac`, `none`, an address, a list of addresses.
+
+    An interface `lo` has no cable: naming it lets it be captured, and gives it addresses beside 127.0.0.1.
+    """
 
     address: Cidrs | None = Field(
         None,
@@ -134,6 +189,9 @@ class InterfaceSpec(Model):
         examples=["192.168.1.1/24"],
     )
     dhcp: bool = Field(False, description="Ask for everything by DHCP (udhcpc).")
+    slaac: bool = Field(
+        False, description="Take IPv6 addresses and the default route from router advertisements (RFC 4862)."
+    )
     mac: Annotated[str, Field(pattern=MAC_PATTERN)] | None = Field(
         None, description="A unicast MAC; left out: made from the node's and the interface's place in the file."
     )
@@ -148,6 +206,76 @@ class InterfaceSpec(Model):
 InterfaceForm = Annotated[
     InterfaceSpec, BeforeValidator(_interface, json_schema_input_type=str | list[str] | InterfaceSpec | None)
 ]
+
+
+class BridgeSpec(Model):
+    """A bridge inside a node: interfaces that are one switch together (IEEE 802.1D), as the LAN ports of a home router.
+
+    Its name is an interface of the node. The bridge of a switch is called `br0`, takes all ports, and has no address.
+    """
+
+    ports: tuple[str, ...] = Field(
+        (),
+        description="Interfaces of this node that are its ports; those of a switch: all.",
+        examples=[["lan1", "lan2"]],
+    )
+    address: Cidrs | None = Field(
+        None,
+        description="Addresses of the node on the bridge; left out: Wirelab chooses one; `[]`: none.",
+        examples=["192.168.1.1/24"],
+    )
+    ageing: int = Field(
+        300,
+        ge=0,
+        le=86400,
+        description="Seconds until a learned MAC is forgotten; 0: nothing is ever learned, which makes it a hub.",
+    )
+    stp: bool = Field(False, description="Run the spanning tree protocol (IEEE 802.1D), so that loops do no harm.")
+    priority: int = Field(
+        32768, ge=0, le=61440, multiple_of=4096, description="The lowest in a network becomes the root; steps of 4096."
+    )
+    hello_time: int = Field(1, ge=1, le=10, description="Seconds between two BPDUs of the root.")
+    forward_delay: int = Field(
+        2, ge=2, le=30, description="Seconds that a port listens, and then learns, before it forwards."
+    )
+    max_age: int = Field(6, ge=6, le=40, description="Seconds until what a lost neighbour said is forgotten.")
+
+
+class FileSpec(Model):
+    """A file that only this node sees. Short form: its text."""
+
+    text: str | None = Field(None, description="What is in it.")
+    from_: str | None = Field(
+        None, alias="from", description="A file in the lab file's own folder that is copied.", examples=["server.py"]
+    )
+    mode: Annotated[str, Field(pattern=MODE_PATTERN)] = Field("644", description="Permissions, octal.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FileSpec:
+        if (self.text is None) == (self.from_ is None):
+            raise ValueError("a file has either `text` or `from`")
+        return self
+
+
+class ReadySpec(Model):
+    """How to know that a program is ready: exactly one of tcp, udp, file."""
+
+    tcp: int | None = Field(None, ge=1, le=65535, description="A socket listens on this TCP port.")
+    udp: int | None = Field(None, ge=1, le=65535, description="A socket is bound to this UDP port.")
+    file: FilePath | None = Field(None, description="This file is there.")
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> ReadySpec:
+        if sum(value is not None for value in (self.tcp, self.udp, self.file)) != 1:
+            raise ValueError("exactly one of tcp, udp, file")
+        return self
+
+
+class ProgramSpec(Model):
+    """A program that runs as long as the lab does. Short form: its command."""
+
+    run: Command = Field(description="The command; it stays in the foreground.", examples=["socat TCP-LISTEN:7 PIPE"])
+    ready: ReadySpec | None = Field(None, description="What `up` waits for; left out: nothing.", examples=[{"tcp": 7}])
 
 
 class RouteSpec(Model):
@@ -208,8 +336,16 @@ class NodeSpec(Model):
     interfaces: dict[str, InterfaceForm] = Field(
         default_factory=dict, description="Interfaces by name; links make those that are not named here."
     )
+    bridges: dict[str, BridgeSpec] = Field(
+        default_factory=dict,
+        description="Switches inside the node, by name; of a switch only `br0`, its own.",
+        examples=[{"lan": {"ports": ["lan1", "lan2"], "address": "192.168.1.1/24"}}],
+    )
     gateway: AddressText | None = Field(None, description="Default next hop, instead of the computed one.")
     dns: Addresses = Field((), description="Nodes or addresses for /etc/resolv.conf.")
+    hosts: dict[DnsName, AddressText] = Field(
+        default_factory=dict, description="Further names for /etc/hosts.", examples=[{"printer": "192.168.1.9"}]
+    )
     routes: tuple[RouteSpec, ...] = Field((), description="Routes beside the computed ones.")
     sysctls: dict[Annotated[str, Field(pattern=SYSCTL_PATTERN)], SysctlValue] = Field(
         default_factory=dict,
@@ -223,6 +359,19 @@ class NodeSpec(Model):
     nat: NatSpec | None = Field(None, description="Address translation; routers only.")
     firewall: FirewallSpec | None = Field(None, description="Packet filter; routers only.")
     services: Services = Field(default_factory=Services, description="Daemons.")
+    files: dict[FilePath, Annotated[FileSpec, BeforeValidator(_file, json_schema_input_type=str | FileSpec)]] = Field(
+        default_factory=dict,
+        description="Files that only this node sees, by path.",
+        examples=[{"/run/lab/greeting": "hello\n"}],
+    )
+    programs: dict[
+        Annotated[str, Field(pattern=WORD_PATTERN)],
+        Annotated[ProgramSpec, BeforeValidator(_program, json_schema_input_type=str | list[str] | ProgramSpec)],
+    ] = Field(
+        default_factory=dict,
+        description="Programs that run as long as the lab does, by name.",
+        examples=[{"echo": {"run": "socat TCP-LISTEN:7,fork PIPE", "ready": {"tcp": 7}}}],
+    )
 
 
 NodeForm = Annotated[NodeSpec, BeforeValidator(_node, json_schema_input_type=NodeSpec | None)]
@@ -236,6 +385,9 @@ class LinkSpec(Model):
     offload: bool | None = Field(
         None, description="Leave checksum and segmentation offload on: faster, and captures show frames above the MTU."
     )
+    rate: Rate | None = Field(
+        None, description="Bits a second in each direction (tc-tbf(8)); left out: no limit.", examples=["1mbit"]
+    )
 
 
 LinkForm = Annotated[LinkSpec, BeforeValidator(_link, json_schema_input_type=list[str] | LinkSpec)]
@@ -246,6 +398,17 @@ class RecordSpec(Model):
 
     address: Addresses = Field((), description="A and AAAA records: addresses, nodes or node:interface.")
     cname: str | None = Field(None, description="An alias of this name.")
+    mx: Annotated[
+        dict[str, Annotated[int, Field(ge=0, le=65535)]],
+        BeforeValidator(_mail, json_schema_input_type=str | dict[str, int]),
+    ] = Field(
+        default_factory=dict,
+        description="Mail servers: name → preference, the lowest first. Short form: a name, with preference 10.",
+        examples=["mail", {"mail": 10, "backup": 20}],
+    )
+    txt: Annotated[tuple[str, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])] = Field(
+        (), description="TXT records.", examples=["v=spf1 -all"]
+    )
     ttl: int | None = Field(None, ge=0, le=2**31 - 1, description="Seconds; default: the zone's.")
 
 
@@ -262,10 +425,26 @@ class ZoneSpec(Model):
     glue: dict[str, AddressText] = Field(
         default_factory=dict, description="What the parent says instead of a name server's true address."
     )
+    negative_ttl: int | None = Field(
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="Seconds that resolvers remember that a name is not there (RFC 2308); default: `ttl`.",
+    )
+    dnssec: bool = Field(
+        False,
+        description="Sign the zone with a key that is made at `up` (RFC 4034); its parent, signed too, vouches for it.",
+    )
+    expired: bool = Field(False, description="The signatures' validity ended yesterday.")
+    forged: dict[str, AddressText] = Field(
+        default_factory=dict,
+        description="Name → the address that the servers give instead; the signature is still that of the true one.",
+        examples=[{"www": "192.0.2.66"}],
+    )
 
 
 class StepSpec(Model):
-    """One thing done in a running lab; exactly one of run, unplug, plug, kill, reload."""
+    """One thing done in a running lab; exactly one of run, unplug, plug, kill, reload, stop."""
 
     on: NodeNames = Field((), description="Nodes where the command runs, all at once.")
     run: Command | None = Field(None, description="A command; `{web.ip}` and the like are filled in.")
@@ -273,16 +452,36 @@ class StepSpec(Model):
     plug: EndpointName | None = Field(None, description="Put it back.")
     kill: ServiceName | None = Field(None, description="Kill a service, node:service.")
     reload: ServiceName | None = Field(None, description="Send SIGHUP to a service, node:service.")
+    stop: str | None = Field(None, pattern=WORD_PATTERN, description="End the background step with this id (SIGTERM).")
     id: str | None = Field(None, pattern=WORD_PATTERN, description="Checks find the output by it.")
     timeout: Seconds = Field(10, description="After that the command is killed.")
+    stdin: str = Field("", description="What the command reads from its standard input.")
+    background: bool = Field(
+        False, description="Go on to the next step at once; the command ends by itself, by `stop`, or with the scene."
+    )
+    until: Pattern | None = Field(
+        None,
+        description="Run the command again and again until its output matches this regular expression.",
+        examples=["ESTAB"],
+    )
+    unattended: bool = Field(
+        False,
+        description="A background command that goes on even if the verification dies; it must end by itself.",
+    )
 
     @model_validator(mode="after")
     def _one_action(self) -> StepSpec:
         given = [name for name in ACTIONS if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError("a step does exactly one of run, unplug, plug, kill, reload")
+            raise ValueError(f"a step does exactly one of {', '.join(ACTIONS)}")
         if (self.run is None) != (not self.on):
             raise ValueError("`run` needs `on`, the nodes where it runs; the other actions name their node themselves")
+        if self.run is None and (self.stdin or self.background or self.until or self.unattended):
+            raise ValueError("`stdin`, `background`, `until` and `unattended` are for `run`")
+        if self.until is not None and (self.background or self.stdin):
+            raise ValueError("`until` repeats a command and waits for it: no `background`, no `stdin`")
+        if self.unattended and not self.background:
+            raise ValueError("only a `background` step can be `unattended`")
         return self
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from ipaddress import ip_address
+from collections.abc import Callable, Collection, Iterable, Iterator
+from ipaddress import IPv6Address, IPv6Interface, ip_address
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -11,10 +11,25 @@ from emulator.lab import references
 from emulator.lab.checks import Check
 from emulator.lab.document import Path
 from emulator.lab.load import Lab, load
-from emulator.lab.model import ACTIONS, LabSpec, NodeSpec, StepSpec
+from emulator.lab.model import ACTIONS, BridgeSpec, LabSpec, NodeSpec, StepSpec
 from emulator.lab.problems import Problems, near
-from emulator.lab.resolved import AnyAddress, Interface, Node, ResolvedLab, Route, Scene, Step, Twin, client_name
+from emulator.lab.resolved import (
+    SWITCH_BRIDGE,
+    AnyAddress,
+    Bridge,
+    File,
+    Interface,
+    Node,
+    Program,
+    ResolvedLab,
+    Route,
+    Scene,
+    Step,
+    Twin,
+    client_name,
+)
 from emulator.lab.routing import compute_routes
+from emulator.lab.services import CA_FILE
 from emulator.lab.services_check import check_services
 from emulator.lab.topology import Topology, build_topology, split_place
 from emulator.lab.zones import build_zones
@@ -37,6 +52,7 @@ def resolve(lab: Lab) -> ResolvedLab:
 class _Resolver:
     def __init__(self, lab: Lab) -> None:
         self.spec: LabSpec = lab.spec
+        self.included = lab.included
         self.problems = Problems(lab.document)
         self.topology: Topology
         self.reserved: dict[str, AnyAddress] = {}
@@ -70,21 +86,41 @@ class _Resolver:
                 name: Twin(name, spec, self._steps(f"break-{name}", spec.steps, ("break", name, "steps")))
                 for name, spec in self.spec.break_.items()
             },
+            included=self.included,
         )
         self.problems.stop()
         return lab
 
-    def address_of(self, text: str) -> AnyAddress | None:
-        """The address that `text` stands for: itself, a node's (fixed or reserved), or an interface's."""
+    def address_of(self, text: str, version: int | None = None) -> AnyAddress | None:
+        """The address that `text` stands for: itself, a node's (fixed, reserved, or made of what its router announces),
+        or an interface's; with `version` one of IPv4 or IPv6."""
         if references.is_address(text):
             return ip_address(text)
         node, name = split_place(text)
         for entry in self._interfaces(node):
-            if name in (None, entry.name):
-                if entry.addresses:
-                    return entry.addresses[0].ip
-                if entry.dhcp and node in self.reserved:
-                    return self.reserved[node]
+            if name not in (None, entry.name) or (entry.is_loopback and name is None):
+                continue
+            for address in entry.addresses:
+                if version in (None, address.version):
+                    return address.ip
+            if entry.dhcp and node in self.reserved and version != 6:
+                return self.reserved[node]
+            if entry.slaac and version != 4 and (own := self._autoconfigured(entry)):
+                return own
+        return None
+
+    def _autoconfigured(self, interface: Interface) -> AnyAddress | None:
+        """The address that an interface makes of the prefix that its router announces (RFC 4862, 5.5.3) and its MAC
+        (modified EUI-64, RFC 4291, appendix A)."""
+        octets = bytearray.fromhex(interface.mac.replace(":", ""))
+        octets[0] ^= 2
+        identifier = int.from_bytes(bytes(octets[:3]) + b"\xff\xfe" + bytes(octets[3:]), "big")
+        for node, name in self.topology.segments[interface.segment].members:
+            dnsmasq = self.spec.nodes[node].services.dnsmasq
+            if dnsmasq and any(entry.interface == name for entry in dnsmasq.ra):
+                for address in self.topology.interfaces[node, name].addresses:
+                    if isinstance(address, IPv6Interface) and address.network.prefixlen == 64:
+                        return IPv6Address(int(address.network.network_address) | identifier)
         return None
 
     def _interfaces(self, node: str) -> tuple[Interface, ...]:
@@ -101,22 +137,26 @@ class _Resolver:
             found = [entry for entry in self._interfaces(node) if interface in ("", entry.name)]
             if what == "mac" and found:
                 return found[0].mac
-            if what == "ip" and found:
-                address = self.address_of(f"{node}:{interface}" if interface else node)
+            if what == "net" and found and found[0].addresses:
+                return str(found[0].addresses[0].network)
+            if what in ("ip", "ip6") and found:
+                place = f"{node}:{interface}" if interface else node
+                address = self.address_of(place, 6) if what == "ip6" else self.address_of(place, 4)
+                address = address or (self.address_of(place) if what == "ip" else None)
                 if address is not None:
                     return str(address)
                 if any(entry.dhcp for entry in found):
                     text = f"{{{name}}}: the address of {node} is given by DHCP and not known before"
                     self.problems.add(path, text, "reserve it an address")
                 else:
-                    self.problems.add(path, f"{{{name}}}: {node} has no address")
-            elif node in self.spec.nodes and what in ("ip", "mac"):
+                    self.problems.add(path, f"{{{name}}}: {node} has no {'IPv6 ' if what == 'ip6' else ''}address")
+            elif node in self.spec.nodes and what in ("ip", "ip6", "net", "mac"):
                 if self.topology.complete:
                     missing = f"{node} has no interface {interface}" if interface else f"{node} has no interface"
                     self.problems.add(path, f"{{{name}}}: {missing}", near(interface, self._names(node)))
             else:
                 hint = near(node, self.spec.nodes) if node not in self.spec.nodes else None
-                forms = "{NODE.ip}, {NODE.INTERFACE.ip}, {NODE.mac} and {NODE.INTERFACE.mac} are known"
+                forms = "{NODE.ip}, {NODE.ip6}, {NODE.mac}, {NODE.INTERFACE.ip}, … and {NODE.INTERFACE.net} are known"
                 self.problems.add(path, f"nothing is called {{{name}}}", hint or forms)
             return None
 
@@ -151,6 +191,10 @@ class _Resolver:
             for name, spec in self.spec.nodes.items()
             for service, value in spec.services
             if value is not None
+        ]
+        known += [f"{name}:{program}" for name, spec in self.spec.nodes.items() for program in spec.programs]
+        known += [
+            f"{name}:https" for name, spec in self.spec.nodes.items() if spec.services.http and spec.services.http.tls
         ]
         for node in self.spec.nodes:
             clients = [entry.name for entry in self._interfaces(node) if entry.dhcp]
@@ -220,7 +264,14 @@ class _Resolver:
     def _unique_steps(self) -> None:
         first: set[str] = set()
         for scene_index, scene in enumerate(self.spec.scenes):
+            running: list[str] = []
             for index, step in enumerate(scene.steps):
+                if step.background and step.id:
+                    running.append(step.id)
+                if step.stop is not None and step.stop not in running:
+                    path = ("scenes", scene_index, "steps", index, "stop")
+                    text = f"no background step before this one in the scene has the id '{step.stop}'"
+                    self.problems.add(path, text, near(step.stop, running))
                 if step.id in first:
                     path = ("scenes", scene_index, "steps", index, "id")
                     self.problems.add(path, f"'{step.id}' is the id of another step too")
@@ -242,6 +293,11 @@ class _Resolver:
                     path = ("nodes", name, "nat", "publish", "to")
                 self.problems.add(path, f"{port.to} has no fixed address", "give it one, or reserve one by DHCP")
         commands = ((command, self._lookup(("nodes", name, "exec", index))) for index, command in enumerate(spec.exec))
+        hosts = ((host, self.address_of(text)) for host, text in spec.hosts.items())
+        for program in spec.programs:
+            if program in type(spec.services).model_fields or program.startswith("udhcpc"):
+                path = ("nodes", name, "programs", program)
+                self.problems.add(path, f"'{program}' is the name of a service", key=True)
         return Node(
             name=name,
             kind=spec.kind,
@@ -250,12 +306,59 @@ class _Resolver:
             routes=routes,
             dns=tuple(server for server in servers if server is not None),
             sysctls={key: str(value) for key, value in spec.sysctls.items()},
-            env=dict(spec.env),
+            env={**(self._trust() if spec.kind != "switch" else {}), **spec.env},
             exec=tuple(tuple(references.expand(word, lookup) for word in command) for command, lookup in commands),
             nat=spec.nat,
             firewall=spec.firewall,
             services=spec.services,
+            bridges=tuple(self._bridges(name, spec)),
+            hosts=tuple((host, address) for host, address in hosts if address is not None),
+            files=tuple(self._files(name, spec)),
+            programs=tuple(self._programs(name, spec)),
         )
+
+    def _trust(self) -> dict[str, str]:
+        """What makes programs trust the lab's CA (SSL_CTX_load_verify_locations(3), curl(1)), in a lab with TLS."""
+        servers = (node.services.http for node in self.spec.nodes.values())
+        trusted = any(server.tls for server in servers if server)
+        return {"SSL_CERT_FILE": CA_FILE, "CURL_CA_BUNDLE": CA_FILE} if trusted else {}
+
+    def _bridges(self, name: str, spec: NodeSpec) -> Iterator[Bridge]:
+        """The bridges of a node; a switch has one even if the file says nothing about it."""
+        switch = spec.kind == "switch"
+        wanted = dict(spec.bridges) if not switch else {SWITCH_BRIDGE: spec.bridges.get(SWITCH_BRIDGE, BridgeSpec())}
+        for bridge, settings in wanted.items():
+            own = self.topology.interfaces.get((name, bridge))
+            yield Bridge(
+                name=bridge,
+                ports=tuple(entry.name for entry in self._interfaces(name) if entry.bridge == bridge),
+                mac=own.mac if own else None,
+                ageing_s=settings.ageing,
+                stp=settings.stp,
+                priority=settings.priority,
+                hello_time_s=settings.hello_time,
+                forward_delay_s=settings.forward_delay,
+                max_age_s=settings.max_age,
+            )
+
+    def _files(self, name: str, spec: NodeSpec) -> Iterator[File]:
+        for path, file in spec.files.items():
+            here: Path = ("nodes", name, "files", path)
+            if file.from_ is not None:
+                content = self.included.get(file.from_, "")
+            else:
+                content = references.expand(file.text or "", self._lookup(here))
+            yield File(path, content, int(file.mode, 8))
+
+    def _programs(self, name: str, spec: NodeSpec) -> Iterator[Program]:
+        for program, settings in spec.programs.items():
+            lookup = self._lookup(("nodes", name, "programs", program))
+            ready: tuple[str, int | str] | None = None
+            for kind in ("tcp", "udp", "file"):
+                value = getattr(settings.ready, kind, None)
+                if value is not None:
+                    ready = (kind, value)
+            yield Program(program, tuple(references.expand(word, lookup) for word in settings.run), ready)
 
     def _scenes(self) -> tuple[Scene, ...]:
         return tuple(
@@ -277,6 +380,10 @@ class _Resolver:
                     argv=argv,
                     target="" if action == "run" else str(getattr(spec, action)),
                     timeout_s=spec.timeout,
+                    stdin=references.expand(spec.stdin, lookup),
+                    background=spec.background,
+                    until=spec.until,
+                    unattended=spec.unattended,
                 )
             )
         return tuple(steps)

@@ -27,6 +27,12 @@ def is_private(address: AnyAddress) -> bool:
     return isinstance(address, IPv4Address) and any(address in network for network in PRIVATE_NETWORKS)
 
 
+SWITCH_BRIDGE = "br0"
+"""The name of the bridge that makes a switch."""
+
+LOOPBACK = "lo"
+
+
 def client_name(interface: str, *, alone: bool) -> str:
     """The name of the DHCP client's process on an interface; `alone`: it is the only one of its node."""
     return "udhcpc" if alone else f"udhcpc-{interface}"
@@ -34,12 +40,15 @@ def client_name(interface: str, *, alone: bool) -> str:
 
 @dataclass(frozen=True)
 class Interface:
-    """One end of a link.
+    """One end of a link, a bridge inside a node, or a loopback interface.
 
     Attributes:
         segment: name of the broadcast domain that it is in.
-        peer: (node, interface) at the other end of the cable.
+        peer: (node, interface) at the other end of the cable; None for a bridge and for `lo`.
         offload: checksum and segmentation offload stay on.
+        bridge: the bridge of the node that it is a port of, or nothing.
+        slaac: addresses come from router advertisements (RFC 4862).
+        rate_bits_s: how much it sends a second at most, or None.
     """
 
     node: str
@@ -47,15 +56,61 @@ class Interface:
     mac: str
     mtu_bytes: int
     offload: bool
-    peer: tuple[str, str]
+    peer: Place | None
     segment: str
     addresses: tuple[AnyInterface, ...] = ()
     dhcp: bool = False
+    bridge: str = ""
+    slaac: bool = False
+    rate_bits_s: int | None = None
 
     @property
     def place(self) -> str:
         """`node:interface`, as captures name it."""
         return f"{self.node}:{self.name}"
+
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is the node's `lo`, whose frames meet no cable."""
+        return self.name == LOOPBACK
+
+    def first(self, version: int) -> AnyInterface | None:
+        """The first fixed address of IP version 4 or 6, or None."""
+        return next((address for address in self.addresses if address.version == version), None)
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge of a node: the ports that it joins, and how it works (IEEE 802.1D)."""
+
+    name: str
+    ports: tuple[str, ...]
+    mac: str | None
+    ageing_s: int
+    stp: bool
+    priority: int
+    hello_time_s: int
+    forward_delay_s: int
+    max_age_s: int
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that only one node sees."""
+
+    path: str
+    content: str
+    mode: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that runs as long as the lab does; `ready` is a condition and its port or path, or None."""
+
+    name: str
+    argv: tuple[str, ...]
+    ready: tuple[str, int | str] | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +139,10 @@ class Node:
     nat: NatSpec | None
     firewall: FirewallSpec | None
     services: Services
+    bridges: tuple[Bridge, ...] = ()
+    hosts: tuple[tuple[str, AnyAddress], ...] = ()
+    files: tuple[File, ...] = ()
+    programs: tuple[Program, ...] = ()
 
     def interface(self, name: str) -> Interface:
         """The interface called `name`; KeyError when there is none."""
@@ -96,6 +155,11 @@ class Node:
     def addresses(self) -> tuple[AnyInterface, ...]:
         """All fixed addresses, in the order of the interfaces."""
         return tuple(address for interface in self.interfaces for address in interface.addresses)
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether IPv6 is on: it has an IPv6 address, or asks for one."""
+        return any(address.version == 6 for address in self.addresses) or any(i.slaac for i in self.interfaces)
 
     @property
     def forwards(self) -> bool:
@@ -145,6 +209,12 @@ class Zone:
     """Nodes that serve it."""
     ttl: int
     records: tuple[Record, ...]
+    negative_ttl: int = 300
+    dnssec: bool = False
+    expired: bool = False
+    """Its signatures are too old."""
+    forged: tuple[Record, ...] = ()
+    """What its servers say instead of the records of the same name and type, whose signatures stay."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +227,10 @@ class Step:
     argv: tuple[str, ...] = ()
     target: str = ""
     timeout_s: int = 10
+    stdin: str = ""
+    background: bool = False
+    until: str | None = None
+    unattended: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,6 +265,8 @@ class ResolvedLab:
     scenes: tuple[Scene, ...]
     checks: tuple[Check, ...]
     twins: Mapping[str, Twin] = field(default_factory=dict)
+    included: Mapping[str, str] = field(default_factory=dict)
+    """What the files of the lab's folder said that it includes: name → text."""
 
     def interface(self, place: str) -> Interface:
         """The interface called `node:interface`; KeyError when there is none."""
@@ -205,7 +281,7 @@ class ResolvedLab:
     @cached_property
     def by_mac(self) -> Mapping[str, Interface]:
         """Interfaces by MAC address."""
-        return {interface.mac: interface for interface in self.interfaces()}
+        return {interface.mac: interface for interface in self.interfaces() if not interface.is_loopback}
 
     @cached_property
     def by_address(self) -> Mapping[AnyAddress, Interface]:
@@ -215,15 +291,23 @@ class ResolvedLab:
     def port_towards(self, switch: str, interface: Interface) -> str | None:
         """The port of `switch` behind which `interface` is, through other switches if need be; None without one."""
         for port in self.nodes[switch].interfaces:
-            seen = {switch}
+            seen = {(switch, port.bridge)}
             pending = [port.peer]
             while pending:
-                node, name = pending.pop()
-                if (node, name) == (interface.node, interface.name):
+                place = pending.pop()
+                if place is None:
+                    continue
+                if place == (interface.node, interface.name):
                     return port.name
-                if node not in seen and self.nodes[node].kind == "switch":
-                    seen.add(node)
-                    pending.extend(other.peer for other in self.nodes[node].interfaces if other.name != name)
+                node = self.nodes[place[0]]
+                bridge = node.interface(place[1]).bridge
+                if bridge and (place[0], bridge) not in seen:
+                    seen.add((place[0], bridge))
+                    if (place[0], bridge) == (interface.node, interface.name):
+                        return port.name
+                    pending.extend(
+                        other.peer for other in node.interfaces if other.bridge == bridge and other.name != place[1]
+                    )
         return None
 
     def node_at(self, address: str) -> str | None:

@@ -6,9 +6,12 @@ import posixpath
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from emulator.lab.base import PAGE_PATTERN, Addresses, AddressText, DnsName, Model, NodeName, Seconds
+from emulator.lab.base import PAGE_PATTERN, Addresses, AddressText, DnsName, Model, NodeName, Seconds, as_list
+
+CA_FILE = "/run/wirelab/ca.pem"
+"""The certificate of the lab's CA, on every node of a lab with TLS."""
 
 
 def _range(value: Any) -> Any:
@@ -54,7 +57,15 @@ class DhcpPool(Model):
     range: AddressRange = Field(
         description="First and last address given out.", examples=["192.168.1.100-192.168.1.199"]
     )
-    lease_time: Seconds = Field(3600, description="How long a lease lasts.", examples=["1h"])
+    lease_time: Seconds = Field(
+        3600, description="How long a lease lasts, at least two minutes.", examples=["1h"], ge=120
+    )
+    renew_after: Seconds | None = Field(
+        None, description="T1 (option 58): when the client asks to renew; left out: half of the lease time."
+    )
+    rebind_after: Seconds | None = Field(
+        None, description="T2 (option 59): when it asks any server; left out: 7/8 of the lease time."
+    )
     gateway: AddressText | None = Field(None, description="The router option; default: this node's own address there.")
     dns: AddressText | None = Field(None, description="The DNS option; default: this node's own address there.")
     domain: DnsName | None = Field(None, description="The domain-name option.", examples=["home.arpa"])
@@ -62,6 +73,15 @@ class DhcpPool(Model):
         default_factory=dict,
         description="Nodes that always get the same address.",
         examples=[{"server": "192.168.1.10"}],
+    )
+
+
+class RouterAdvertisement(Model):
+    """Router advertisements on one interface (RFC 4861): the /64 of its IPv6 address, to be used for SLAAC."""
+
+    interface: str = Field(description="The interface of this node whose network hears them.", examples=["lan"])
+    dns: AddressText | None = Field(
+        None, description="The DNS option (RFC 8106), an IPv6 address; default: this node's own address there."
     )
 
 
@@ -78,6 +98,10 @@ class Dnsmasq(Model):
 
     dhcp: tuple[DhcpPool, ...] = Field((), description="One pool an interface.")
     dns: DnsForwarder | None = Field(None, description="DNS forwarding; without it no DNS is served.")
+    ra: tuple[RouterAdvertisement, ...] = Field((), description="Router advertisements, one entry an interface.")
+    probe: bool = Field(
+        False, description="Ping an address before offering it (RFC 2131, 4.4.1): slower, and finds what is set by hand."
+    )
 
 
 class Unbound(Model):
@@ -86,10 +110,26 @@ class Unbound(Model):
     root_hints: Literal["lab", "none"] = Field(
         "lab", description="`lab`: the name servers of the lab's zone `.`; `none`: it knows no root."
     )
+    validate_: bool | None = Field(
+        None,
+        description="Prove answers by their signatures (RFC 4035, section 5); default: when the zone `.` is signed.",
+    )
 
 
 class Nsd(Model):
     """NSD: an authoritative name server for the lab's `zones` that name this node."""
+
+
+class Tls(Model):
+    """HTTPS beside HTTP (socat in front of the HTTP server), with a certificate of the lab's own CA.
+
+    CA, keys and certificates are made at `up`; every node of the lab trusts the CA, and nobody outside does.
+    """
+
+    names: Annotated[tuple[DnsName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])] = Field(
+        min_length=1, description="Names that the certificate holds.", examples=[["www.example.com"]]
+    )
+    port: int = Field(443, ge=1, le=65535, description="TCP port.")
 
 
 class Http(Model):
@@ -101,6 +141,13 @@ class Http(Model):
         description="Path → text of the page; `/` is index.html.",
         examples=[{"/": "hello\n"}],
     )
+    tls: Tls | None = Field(None, description="HTTPS too.", examples=[{"names": ["www.example.com"]}])
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Http:
+        if self.tls is not None and self.tls.port == self.port:
+            raise ValueError(f"HTTP and HTTPS both want TCP port {self.port}")
+        return self
 
 
 class Services(Model):

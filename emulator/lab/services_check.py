@@ -33,6 +33,7 @@ def check_services(spec: LabSpec, topology: Topology, problems: Problems) -> Non
             entry = _Pool(pool, name, ("nodes", name, "services", "dnsmasq", "dhcp", index))
             segment = _check_pool(entry, topology, problems)
             ranges.setdefault(segment or "", []).append(entry)
+        _check_advertisements(name, node, topology, problems)
         if dnsmasq and dnsmasq.dns and not dnsmasq.dns.forward and not dnsmasq.dns.names:
             problems.add(("nodes", name, "services", "dnsmasq", "dns"), "a forwarder needs `forward` or `names`")
         if node.services.unbound and node.services.unbound.root_hints == "lab" and not spec.zones:
@@ -46,6 +47,8 @@ def check_services(spec: LabSpec, topology: Topology, problems: Problems) -> Non
             _check_overlap(pools, problems)
     if topology.complete and "" not in ranges:
         _check_clients(topology, ranges, problems)
+    if topology.complete:
+        _check_slaac(spec, topology, problems)
 
 
 def _check_kind(name: str, node: NodeSpec, problems: Problems) -> None:
@@ -54,7 +57,7 @@ def _check_kind(name: str, node: NodeSpec, problems: Problems) -> None:
             if getattr(node, key) is not None:
                 problems.add(("nodes", name, key), f"`{key}` is for routers; {name} is a {node.kind}", key=True)
     if node.kind == "switch":
-        for key in ("gateway", "routes", "dns", "exec"):
+        for key in ("gateway", "routes", "dns", "exec", "hosts"):
             if getattr(node, key):
                 problems.add(("nodes", name, key), f"a switch has no `{key}`", key=True)
         for service, value in node.services:
@@ -168,4 +171,33 @@ def _check_clients(topology: Topology, ranges: dict[str, list[_Pool]], problems:
         if interface.dhcp and interface.segment not in ranges:
             text = f"{interface.place} asks by DHCP, but no server is on its network"
             hint = "services: {dnsmasq: {dhcp: […]}}  on a node there"
+            problems.add(("nodes", interface.node, "interfaces", interface.name), text, hint)
+
+
+def _check_advertisements(name: str, node: NodeSpec, topology: Topology, problems: Problems) -> None:
+    """Only routers announce themselves, on interfaces with an IPv6 network that addresses can be made of."""
+    for index, entry in enumerate(node.services.dnsmasq.ra if node.services.dnsmasq else ()):
+        path: Path = ("nodes", name, "services", "dnsmasq", "ra", index, "interface")
+        interface = topology.interfaces.get((name, entry.interface))
+        if interface is None:
+            own = [other.name for other in topology.by_node.get(name, ())]
+            problems.add(path, f"{name} has no interface '{entry.interface}'", near(entry.interface, own))
+        elif not any(a.version == 6 and a.network.prefixlen == 64 for a in interface.addresses):
+            problems.add(path, f"{interface.place} needs an IPv6 address with /64 to announce (RFC 4862, 5.5.3)")
+        elif node.kind != "router":
+            problems.add(path, f"only a router announces itself; {name} is a {node.kind}")
+
+
+def _check_slaac(spec: LabSpec, topology: Topology, problems: Problems) -> None:
+    announced = {
+        topology.interfaces[name, entry.interface].segment
+        for name, node in spec.nodes.items()
+        if node.services.dnsmasq
+        for entry in node.services.dnsmasq.ra
+        if (name, entry.interface) in topology.interfaces
+    }
+    for interface in topology.interfaces.values():
+        if interface.slaac and interface.segment not in announced:
+            text = f"{interface.place} waits for router advertisements, but no router on its network sends any"
+            hint = "services: {dnsmasq: {ra: [{interface: lan}]}}  on a router there"
             problems.add(("nodes", interface.node, "interfaces", interface.name), text, hint)

@@ -10,9 +10,9 @@ from ipaddress import ip_interface
 from emulator import names
 from emulator.lab.addressing import check_addresses, choose_addresses, outside
 from emulator.lab.document import Path
-from emulator.lab.model import LabSpec, LinkSpec
+from emulator.lab.model import LabSpec, LinkSpec, NodeSpec
 from emulator.lab.problems import Problems, near
-from emulator.lab.resolved import AnyNetwork, Interface, Link, Place, Segment
+from emulator.lab.resolved import LOOPBACK, SWITCH_BRIDGE, AnyNetwork, Interface, Link, Place, Segment
 
 Table = dict[Place, Interface]
 
@@ -52,11 +52,11 @@ def build_topology(spec: LabSpec, problems: Problems) -> Topology:
     _check_names(spec, problems)
     cables, loose = _Ends(spec, problems).connect()
     table = _interfaces(spec, cables, loose, problems)
-    segment_of = _segments(spec, [(cable.a, cable.b) for cable in cables] + [(place, place) for place in loose])
+    segment_of = _segments(spec, table, [(cable.a, cable.b) for cable in cables] + [(end, end) for end in loose])
     table = {place: replace(interface, segment=segment_of[place]) for place, interface in table.items()}
     members: dict[str, list[Place]] = {}
     for place, interface in table.items():
-        if spec.nodes[place[0]].kind != "switch":
+        if not interface.bridge:
             members.setdefault(interface.segment, []).append(place)
     complete = len(cables) == len(spec.links)
     check_addresses(spec, table, members, _realms(spec, table), problems, complete=complete)
@@ -104,8 +104,39 @@ def _check_names(spec: LabSpec, problems: Problems) -> None:
             rule = "a host name: letters, digits and inner hyphens, at most 63"
             problems.add(("nodes", name), f"'{name}' cannot be a node's name", rule, key=True)
         for interface in node.interfaces:
-            if wrong := _wrong_name(interface):
+            if interface == LOOPBACK and node.kind != "switch":
+                given = node.interfaces[interface]
+                if given.dhcp or given.slaac or given.mac:
+                    text = "`lo` can have addresses, and nothing else"
+                    problems.add(("nodes", name, "interfaces", interface), text)
+            elif wrong := _wrong_name(interface):
                 problems.add(("nodes", name, "interfaces", interface), *wrong, key=True)
+        _check_bridges(name, node, problems)
+
+
+def _check_bridges(name: str, node: NodeSpec, problems: Problems) -> None:
+    """The bridges of a node have possible names, and no interface is a port of two."""
+    ports: dict[str, str] = {}
+    for bridge, settings in node.bridges.items():
+        path: Path = ("nodes", name, "bridges", bridge)
+        if node.kind == "switch":
+            if bridge != SWITCH_BRIDGE:
+                problems.add(path, f"a switch is one bridge, called {SWITCH_BRIDGE}", key=True)
+            for key in ("ports", "address"):
+                if getattr(settings, key):
+                    text = "all its interfaces are its ports" if key == "ports" else "a switch has no address"
+                    problems.add((*path, key), f"{text}; a router can have bridges with `{key}`", key=True)
+            continue
+        if wrong := _wrong_name(bridge):
+            problems.add(path, *wrong, key=True)
+        if bridge in node.interfaces:
+            problems.add(path, f"'{bridge}' is an interface of {name} already", key=True)
+        if not settings.ports:
+            problems.add(path, "a bridge needs `ports`", "ports: [lan1, lan2]", key=True)
+        for index, port in enumerate(settings.ports):
+            if port in ports:
+                problems.add((*path, "ports", index), f"{port} is a port of {ports[port]} already")
+            ports.setdefault(port, bridge)
 
 
 def _wrong_name(interface: str) -> tuple[str, str | None] | None:
@@ -127,7 +158,7 @@ class _Ends:
         self.spec = spec
         self.problems = problems
         self.used: dict[Place, int] = {}
-        self.taken = {name: set(node.interfaces) for name, node in spec.nodes.items()}
+        self.taken = {name: {*node.interfaces, *node.bridges, *_ports(node)} for name, node in spec.nodes.items()}
         self.unnamed = {name: names.free_interfaces(taken) for name, taken in self.taken.items()}
         self.declared: dict[str, list[str]] = {}
 
@@ -139,7 +170,11 @@ class _Ends:
         ]
         # Interfaces that the file describes but no link names: links that name none take them in order.
         self.declared = {
-            name: [interface for interface in node.interfaces if (name, interface) not in self.used]
+            name: [
+                interface
+                for interface in dict.fromkeys([*node.interfaces, *_ports(node)])
+                if (name, interface) not in self.used and interface != LOOPBACK
+            ]
             for name, node in self.spec.nodes.items()
         }
         cables: list[_Cable] = []
@@ -155,7 +190,8 @@ class _Ends:
             for name, rest in self.declared.items():
                 for interface in rest:
                     text, hint = f"{name}:{interface} has no cable", f"- [{name}:{interface}, NODE]  under `links`"
-                    self.problems.add(("nodes", name, "interfaces", interface), text, hint, key=True)
+                    path = _declared_at(name, self.spec.nodes[name], interface)
+                    self.problems.add(path, text, hint, key=path[2] == "interfaces")
         else:
             loose += [(name, interface) for name, rest in self.declared.items() for interface in rest]
         return cables, loose
@@ -172,8 +208,12 @@ class _Ends:
         if interface is None:
             return node, None
         if wrong := _wrong_name(interface):
-            if interface not in self.spec.nodes[node].interfaces:
+            if interface not in self.spec.nodes[node].interfaces or interface == LOOPBACK:
                 self.problems.add(path, *wrong, offset=len(node) + 1)
+            return None
+        if interface in self.spec.nodes[node].bridges:
+            text = f"{node}:{interface} is a bridge; a cable goes into one of its ports"
+            self.problems.add(path, text, ", ".join(self.spec.nodes[node].bridges[interface].ports) or None)
             return None
         first = self.used.setdefault((node, interface), index)
         if first != index or text in self.spec.links[index].endpoints[:side]:
@@ -192,6 +232,21 @@ class _Ends:
             name = next(self.unnamed[node])
         self.taken[node].add(name)
         return name
+
+
+def _ports(node: NodeSpec) -> list[str]:
+    """Interfaces that are ports of the node's bridges."""
+    return [port for bridge in node.bridges.values() for port in bridge.ports]
+
+
+def _declared_at(name: str, node: NodeSpec, interface: str) -> Path:
+    """Where the file first says that the node has this interface."""
+    if interface in node.interfaces:
+        return ("nodes", name, "interfaces", interface)
+    for bridge, settings in node.bridges.items():
+        if interface in settings.ports:
+            return ("nodes", name, "bridges", bridge, "ports", settings.ports.index(interface))
+    return ("nodes", name)
 
 
 def _ordinal(index: int) -> str:
@@ -216,16 +271,22 @@ def _interfaces(spec: LabSpec, cables: list[_Cable], loose: list[Place], problem
                 problems.add(path, f"duplicate MAC {given.mac}: {':'.join(first)} has it")
     table: Table = {}
     for node_number, (name, node) in enumerate(spec.nodes.items(), 1):
-        declared = [interface for interface in node.interfaces if (name, interface) in peers]
-        others = [interface for interface in wired.get(name, []) if interface not in node.interfaces]
-        for number, interface in enumerate([*declared, *others]):
+        bridge_of = {port: bridge for bridge, settings in node.bridges.items() for port in settings.ports}
+        declared = [i for i in dict.fromkeys([*node.interfaces, *bridge_of]) if (name, i) in peers]
+        others = [i for i in wired.get(name, []) if i not in node.interfaces and i not in bridge_of]
+        bridges = [] if node.kind == "switch" else [b for b in node.bridges if b not in node.interfaces]
+        for number, interface in enumerate([*declared, *others, *bridges]):
             place = (name, interface)
-            peer, link = peers[place]
+            peer, link = (None, None) if interface in bridges else peers[place]
+            bridge = SWITCH_BRIDGE if node.kind == "switch" else bridge_of.get(interface, "")
             settings = node.interfaces.get(interface)
-            if node.kind == "switch" and settings and (settings.dhcp or settings.address):
+            if bridge and settings and (settings.dhcp or settings.address or settings.slaac):
                 text = f"a switch port has no address: {name}:{interface}"
+                if node.kind != "switch":
+                    text = f"{name}:{interface} is a port of {bridge}, so it has no address; {bridge} can have one"
                 problems.add(("nodes", name, "interfaces", interface), text)
                 settings = None
+            addresses = node.bridges[interface].address if interface in bridges else settings and settings.address
             mac = settings.mac if settings and settings.mac else names.mac_address(node_number, number)
             if (first := macs.setdefault(mac, place)) != place and not (settings and settings.mac):
                 given_path = ("nodes", first[0], "interfaces", first[1], "mac")
@@ -238,8 +299,22 @@ def _interfaces(spec: LabSpec, cables: list[_Cable], loose: list[Place], problem
                 offload=link.offload if link and link.offload is not None else spec.defaults.offload,
                 peer=peer,
                 segment="",
-                addresses=tuple(ip_interface(a) for a in settings.address or ()) if settings else (),
+                addresses=tuple(ip_interface(a) for a in addresses or ()),
                 dhcp=bool(settings and settings.dhcp),
+                bridge=bridge,
+                slaac=bool(settings and settings.slaac),
+                rate_bits_s=link.rate if link else None,
+            )
+        if (loopback := node.interfaces.get(LOOPBACK)) is not None and node.kind != "switch":
+            table[name, LOOPBACK] = Interface(
+                node=name,
+                name=LOOPBACK,
+                mac="00:00:00:00:00:00",
+                mtu_bytes=65536,
+                offload=True,
+                peer=None,
+                segment="",
+                addresses=tuple(ip_interface(a) for a in loopback.address or ()),
             )
     return table
 
@@ -262,19 +337,28 @@ class _Groups:
         self._parent[self.root(a)] = self.root(b)
 
 
-def _segments(spec: LabSpec, ends: list[tuple[Place, Place]]) -> dict[Place, str]:
+def _segments(spec: LabSpec, table: Table, ends: list[tuple[Place, Place]]) -> dict[Place, str]:
     """The broadcast domain of each interface, named after its first switch, or after its cable."""
     groups = _Groups()
+    switched: dict[Place, str] = {}
+    for place, interface in table.items():
+        if interface.bridge:
+            node = place[0]
+            switch = spec.nodes[node].kind == "switch"
+            hub: Place = (node, interface.bridge)
+            switched.setdefault(hub, node if switch else f"{node}-{interface.bridge}")
+            groups.join(place, hub)
     for a, b in ends:
-        for place in (a, b):
-            if spec.nodes[place[0]].kind == "switch":
-                groups.join(place, place[0])
         groups.join(a, b)
     wanted: dict[Hashable, str] = {}
-    for switch in (name for name, node in spec.nodes.items() if node.kind == "switch"):
-        wanted.setdefault(groups.root(switch), switch)
+    for kind in ("switch", "router", "host"):  # a switch gives its name before a bridge inside another node does
+        for hub, name in switched.items():
+            if spec.nodes[hub[0]].kind == kind:
+                wanted.setdefault(groups.root(hub), name)
     for a, b in ends:
         wanted.setdefault(groups.root(a), f"{a[0]}-{b[0]}")
+    for place in table:
+        wanted.setdefault(groups.root(place), "-".join(place))
     name_of: dict[Hashable, str] = {}
     taken: set[str] = set()
     count: Counter[str] = Counter()
@@ -285,7 +369,7 @@ def _segments(spec: LabSpec, ends: list[tuple[Place, Place]]) -> dict[Place, str
             unique = f"{name}-{count[name] + 1}"
         taken.add(unique)
         name_of[key] = unique
-    return {place: name_of[groups.root(place)] for pair in ends for place in pair}
+    return {place: name_of[groups.root(place)] for place in table}
 
 
 def _realms(spec: LabSpec, table: Table) -> dict[str, Hashable]:

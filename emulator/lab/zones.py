@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
@@ -98,9 +98,20 @@ def build_zones(
         _delegate(tree, name, zone)
     for name, zone in tree.zones.items():
         _aliases(tree, name, zone)
+        _signatures(tree, name, zone)
     _circles(tree)
+    _validators(tree)
     zones = {
-        name: Zone(name, tuple(dict.fromkeys(zone.nameservers.values())), zone.ttl, tuple(tree.records[name]))
+        name: Zone(
+            name=name,
+            servers=tuple(dict.fromkeys(zone.nameservers.values())),
+            ttl=zone.ttl,
+            records=tuple(tree.records[name]),
+            negative_ttl=zone.ttl if zone.negative_ttl is None else zone.negative_ttl,
+            dnssec=zone.dnssec,
+            expired=zone.expired,
+            forged=tuple(_forged(tree, name, zone)),
+        )
         for name, zone in tree.zones.items()
     }
     return zones, _root_hints(tree)
@@ -132,8 +143,8 @@ def _add_record(
     tree: _Tree, zone: str, name: str, record: RecordSpec, path: tuple[str | int, ...], default_ttl: int
 ) -> None:
     ttl = default_ttl if record.ttl is None else record.ttl
-    if record.cname is None and not record.address:
-        tree.problems.add(path, f"nothing is said about {name}", "`address` or `cname`")
+    if record.cname is None and not (record.address or record.mx or record.txt):
+        tree.problems.add(path, f"nothing is said about {name}", "`address`, `cname`, `mx` or `txt`")
     if record.cname is not None:
         target = absolute(record.cname, zone)
         if not _valid_name(target):
@@ -142,6 +153,27 @@ def _add_record(
     for text in record.address:
         if address := tree.address_of(text):
             tree.add(zone, _address_record(name, ttl, address))
+    for label, preference in record.mx.items():
+        target = absolute(label, zone)
+        if not _valid_name(target):
+            text = f"'{label}' is not a name"
+            tree.problems.add((*path, "mx", label), text, "letters, digits, hyphens and dots", key=True)
+        tree.add(zone, Record(name, ttl, "MX", f"{preference} {target}"))
+    for text in record.txt:
+        tree.add(zone, Record(name, ttl, "TXT", _strings(text)))
+
+
+def _strings(text: str) -> str:
+    """A text as the character strings of a TXT record in a master file, at most 255 octets each (RFC 1035, 3.3.14)."""
+    octets = text.encode()
+    parts = [octets[start : start + 255] for start in range(0, len(octets), 255)] or [b""]
+    return " ".join('"' + "".join(_character(octet) for octet in part) + '"' for part in parts)
+
+
+def _character(octet: int) -> str:
+    if octet in b'"\\':
+        return f"\\{chr(octet)}"
+    return chr(octet) if 32 <= octet < 127 else f"\\{octet:03}"
 
 
 def _address_record(name: str, ttl: int, address: AnyAddress) -> Record:
@@ -181,6 +213,8 @@ def _delegate(tree: _Tree, name: str, zone: ZoneSpec) -> None:
         else:
             text = f"the name server's name {server} is in no zone of this lab"
             tree.problems.add(here, text, "without a final dot a name is inside the zone", key=True)
+        if name == "." and home not in (None, "."):  # where resolvers begin: the root always tells its own addresses
+            tree.add(name, _address_record(server, zone.ttl, address))
         if parent is not None:
             tree.add(parent, Record(name, zone.ttl, "NS", server))
             if is_below(server, name):
@@ -203,6 +237,47 @@ def _aliases(tree: _Tree, name: str, zone: ZoneSpec) -> None:
         if record.cname is not None and count[full] > 1:
             text = f"{full} is an alias, so it can have nothing else"
             tree.problems.add((*tree.path(name), "records", label), text, "RFC 1034, section 3.6.2", key=True)
+
+
+def _signatures(tree: _Tree, name: str, zone: ZoneSpec) -> None:
+    """A zone is signed when its parent is, up to the root, which every resolver trusts (RFC 4035, section 5)."""
+    parent = parent_zone(name, tree.zones)
+    path = tree.path(name)
+    if zone.dnssec and parent is not None and name not in tree.orphans and not tree.zones[parent].dnssec:
+        text = f"{name} is signed and its parent {parent} is not: nobody would vouch for its key"
+        tree.problems.add((*path, "dnssec"), text, f"dnssec: true  in the zone '{parent}'")
+    for key in ("expired", "forged"):
+        if getattr(zone, key) and not zone.dnssec:
+            tree.problems.add((*path, key), f"'{key}' is about signatures, and {name} has none", "dnssec: true")
+
+
+def _forged(tree: _Tree, name: str, zone: ZoneSpec) -> Iterator[Record]:
+    for label, text in zone.forged.items():
+        full = absolute(label, name)
+        here = (*tree.path(name), "forged", label)
+        address = tree.address_of(text)
+        if address is None:
+            continue
+        true = [record for record in tree.records[name] if record.name == full]
+        given = _address_record(full, zone.ttl, address)
+        same = [record for record in true if record.type == given.type]
+        if not same or enclosing_zone(full, tree.zones) != name:
+            names = [record.name for record in tree.records[name] if record.type == given.type]
+            hint = near(full, names)
+            tree.problems.add(here, f"{full} has no {given.type} record in {name} that could be forged", hint, key=True)
+        elif [record.data for record in same] == [given.data]:
+            tree.problems.add(here, f"{given.data} is the true address of {full}")
+        else:
+            yield Record(full, same[0].ttl, given.type, given.data)
+
+
+def _validators(tree: _Tree) -> None:
+    root = tree.zones.get(".")
+    for node, spec in tree.spec.nodes.items():
+        unbound = spec.services.unbound
+        if unbound is not None and unbound.validate_ and not (root and root.dnssec):
+            path = ("nodes", node, "services", "unbound", "validate")
+            tree.problems.add(path, "nothing can be validated: the root is not signed", "dnssec: true  in the zone '.'")
 
 
 def _circles(tree: _Tree) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emulator.lab.resolved import Node, ResolvedLab
-from emulator.plan import ops
+from emulator.lab.resolved import Node, Program, ResolvedLab
+from emulator.plan import ops, workshop
 from emulator.plan.firewall import rules
+from emulator.plan.ops import Condition
 from emulator.plan.services.base import Service
 from emulator.plan.services.dnsmasq import dnsmasq
-from emulator.plan.services.http import http
+from emulator.plan.services.http import http, https
 from emulator.plan.services.nsd import nsd
 from emulator.plan.services.udhcpc import udhcpc
 from emulator.plan.services.unbound import unbound
+
+ETHERNET_HEADER_BYTES = 14
 
 
 def compile_plan(lab: ResolvedLab) -> ops.Plan:
@@ -26,6 +29,8 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
         *_settings(lab),
         *_rules(lab),
         *_files(lab, services),
+        *workshop.secrets(lab),
+        *_settled(lab),
         *_daemons(lab, services),
         *(ops.RunCommand(node.name, argv, dict(node.env)) for node in lab.nodes.values() for argv in node.exec),
     )
@@ -34,11 +39,20 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
 
 def _nodes(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
-        ipv6 = any(address.version == 6 for address in node.addresses)
-        yield ops.CreateNode(node.name, ipv6=ipv6, forwards=node.forwards)
+        yield ops.CreateNode(node.name, ipv6=node.ipv6, forwards=node.forwards)
     for node in lab.nodes.values():
-        if node.kind == "switch":
-            yield ops.CreateBridge(node.name)
+        for bridge in node.bridges:
+            yield ops.CreateBridge(
+                node.name,
+                name=bridge.name,
+                mac=bridge.mac,
+                ageing_s=bridge.ageing_s,
+                stp=bridge.stp,
+                priority=bridge.priority,
+                hello_time_s=bridge.hello_time_s,
+                forward_delay_s=bridge.forward_delay_s,
+                max_age_s=bridge.max_age_s,
+            )
 
 
 def _links(lab: ResolvedLab) -> Iterator[ops.Operation]:
@@ -53,17 +67,28 @@ def _links(lab: ResolvedLab) -> Iterator[ops.Operation]:
             peer_mac=b.mac,
             mtu_bytes=a.mtu_bytes,
             offload=a.offload,
-            bridged=lab.nodes[a.node].kind == "switch",
-            peer_bridged=lab.nodes[b.node].kind == "switch",
+            bridge=a.bridge,
+            peer_bridge=b.bridge,
         )
+    for interface in lab.interfaces():
+        if interface.rate_bits_s is not None:
+            # The bucket holds what is sent in a hundredth of a second, and one frame at least.
+            burst = max(2 * (interface.mtu_bytes + ETHERNET_HEADER_BYTES), interface.rate_bits_s // 8 // 100)
+            yield ops.LimitRate(interface.node, interface.name, interface.rate_bits_s, burst)
 
 
 def _addresses(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for interface in lab.interfaces():
         for address in interface.addresses:
             yield ops.AddAddress(interface.node, interface.name, str(address))
+    for node in lab.nodes.values():
+        # Whose IPv6 addresses the file gives takes no others from routers.
+        for interface in node.interfaces if node.ipv6 else ():
+            if not interface.slaac and not interface.is_loopback and not interface.bridge and not node.forwards:
+                yield ops.SetSysctl(node.name, f"net.ipv6.conf.{interface.name}.accept_ra", "0")
     for interface in lab.interfaces():
-        yield ops.SetUp(interface.node, interface.name)
+        if interface.peer is not None:
+            yield ops.SetUp(interface.node, interface.name)
 
 
 def _routes(lab: ResolvedLab) -> Iterator[ops.Operation]:
@@ -86,12 +111,43 @@ def _rules(lab: ResolvedLab) -> Iterator[ops.Operation]:
 
 
 def _services(lab: ResolvedLab, node: Node) -> Iterator[Service]:
-    for service in (dnsmasq(lab, node), unbound(lab, node), nsd(lab, node), http(node)):
+    for service in (dnsmasq(lab, node), unbound(lab, node), nsd(lab, node), http(node), https(node)):
         if service is not None:
             yield service
     clients = [interface for interface in node.interfaces if interface.dhcp]
     for interface in clients:
         yield udhcpc(node, interface, alone=len(clients) == 1)
+    for program in node.programs:
+        yield Service(program.name, program.argv, _ready(program), tools=(program.argv[0],), program=True)
+
+
+def _ready(program: Program) -> Condition | None:
+    match program.ready:
+        case ("tcp", int(port)):
+            return Condition("tcp-port", port=port)
+        case ("udp", int(port)):
+            return Condition("udp-port", port=port)
+        case ("file", str(path)):
+            return Condition("file", path=path)
+    return None
+
+
+def _settled(lab: ResolvedLab) -> Iterator[ops.Operation]:
+    """What takes the kernel a while: the spanning tree, and making sure that IPv6 addresses are nobody else's."""
+    for node in lab.nodes.values():
+        for bridge in node.bridges:
+            if bridge.stp:
+                # Twice the forward delay, and once more until a better root has been heard of.
+                yield ops.WaitUntil(node.name, "", Condition("stp"), 3 * bridge.forward_delay_s + bridge.max_age_s + 4)
+    for node in lab.nodes.values():
+        if node.ipv6 and not any(interface.slaac for interface in node.interfaces):
+            yield ops.WaitUntil(node.name, "", Condition("ipv6"))
+
+
+def _autoconfigured(lab: ResolvedLab) -> Iterator[ops.Operation]:
+    for node in lab.nodes.values():
+        if names := [interface.name for interface in node.interfaces if interface.slaac]:
+            yield ops.WaitUntil(node.name, "", Condition("ipv6", path=" ".join(names)), 15)
 
 
 def _files(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops.Operation]:
@@ -99,8 +155,11 @@ def _files(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops
         if node.kind == "switch":
             continue
         own = "".join(f"{address.ip} {node.name}\n" for address in node.addresses[:1]) or f"127.0.1.1 {node.name}\n"
+        own += "".join(f"{address} {host}\n" for host, address in node.hosts)
         yield ops.WriteFile(node.name, "/etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{own}")
         yield ops.WriteFile(node.name, "/etc/resolv.conf", "".join(f"nameserver {server}\n" for server in node.dns))
+        for file in node.files:
+            yield ops.WriteFile(node.name, file.path, file.content, file.mode)
         for service in services[node.name]:
             for path, content in service.files.items():
                 yield ops.WriteFile(node.name, path, content, 0o755 if path in service.scripts else 0o644)
@@ -109,23 +168,30 @@ def _files(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops
 def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops.Operation]:
     """Servers first, all started before any is waited for; then those that need them."""
     everything = [(node, service) for node in lab.nodes.values() for service in services[node.name]]
-    clients = [(node, service) for node, service in everything if service.argv[0] == "udhcpc"]
-    servers = [(node, service) for node, service in everything if service.argv[0] != "udhcpc"]
-    for group in (servers, clients):
+    programs = [entry for entry in everything if entry[1].program]
+    clients = [entry for entry in everything if entry[1].argv[0] == "udhcpc" and not entry[1].program]
+    servers = [entry for entry in everything if entry not in programs and entry not in clients]
+    for group in (servers, clients, programs):
         for node, service in group:
             yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env))
         for node, service in group:
-            yield ops.WaitUntil(node.name, service.name, service.ready)
+            if service.ready is not None:
+                yield ops.WaitUntil(node.name, service.name, service.ready)
+        if group is clients:
+            yield from _autoconfigured(lab)
 
 
 def _tools(
     lab: ResolvedLab, services: dict[str, list[Service]], operations: tuple[ops.Operation, ...]
 ) -> tuple[str, ...]:
     tools = {tool for group in services.values() for service in group for tool in service.tools}
+    if any(isinstance(operation, ops.LimitRate) for operation in operations):
+        tools.add("tc")
     if any(isinstance(operation, ops.LoadRules) for operation in operations):
         tools |= {"iptables-restore", "iptables-save", "conntrack"}
     tools |= {operation.argv[0] for operation in operations if isinstance(operation, ops.RunCommand)}
     tools |= {step.argv[0] for scene in lab.scenes for step in scene.steps if step.action == "run"}
+    tools |= workshop.tools(lab)
     if lab.checks:
         tools |= {"ip", "bridge"}
     return tuple(sorted(tools - {"true", "false", "env", "sh", "echo", "sleep", "cat", "test"}))

@@ -9,13 +9,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-BRIDGE = "br0"
-"""The name of the bridge inside a switch."""
+WORKSHOP = ".workshop"
+"""The folder, beside those of the nodes, where keys are made; no node can have this name."""
 
 
 def quote(words: Iterable[str]) -> str:
     """Words as one line for a POSIX shell."""
     return shlex.join(words)
+
+
+def _end_of(content: str) -> str:
+    """A line that ends a here-document and is not in `content`."""
+    end = "END"
+    while f"\n{end}\n" in f"\n{content}":
+        end += "_"
+    return end
 
 
 @dataclass(frozen=True)
@@ -98,21 +106,40 @@ class RemoveNode(Operation):
 
 @dataclass(frozen=True)
 class CreateBridge(Operation):
-    """The bridge that makes a switch. It learns (IEEE 802.1D) and runs no spanning tree."""
+    """A bridge: what makes a switch, or several interfaces of a router one switch. It learns (IEEE 802.1D, 7.8) unless
+    `ageing_s` is 0, and runs the spanning tree protocol when asked to. Times are in seconds."""
+
+    name: str
+    mac: str | None = None
+    ageing_s: int = 300
+    stp: bool = False
+    priority: int = 32768
+    hello_time_s: int = 1
+    forward_delay_s: int = 2
+    max_age_s: int = 6
 
     def describe(self) -> str:
-        return f"make {self.node} a switch"
+        return f"make the bridge {self.name} in {self.node}"
 
     def shell(self) -> str:
         node = quote([self.node])
-        create = f"ip -n {node} link add name {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"
-        return f"{create}\nip -n {node} link set dev {BRIDGE} up"
+        address = f" address {self.mac}" if self.mac else ""
+        words = f"ageing_time {self.ageing_s * 100} mcast_snooping 0"
+        if self.stp:
+            words += (
+                f" stp_state 1 priority {self.priority} hello_time {self.hello_time_s * 100}"
+                f" forward_delay {self.forward_delay_s * 100} max_age {self.max_age_s * 100}"
+            )
+        else:
+            words += " stp_state 0 forward_delay 0"
+        create = f"ip -n {node} link add name {self.name}{address} type bridge {words}"
+        return f"{create}\nip -n {node} link set dev {self.name} up"
 
 
 @dataclass(frozen=True)
 class CreateLink(Operation):
-    """A cable: a pair of veth interfaces (veth(4)), each end in its node, with its MAC and MTU; ends in switches join
-    the bridge. `mtu_bytes` is the largest payload of a frame."""
+    """A cable: a pair of veth interfaces (veth(4)), each end in its node, with its MAC and MTU. Ends that are ports join
+    their bridge; `mtu_bytes` is the largest payload of a frame."""
 
     interface: str
     mac: str
@@ -121,8 +148,8 @@ class CreateLink(Operation):
     peer_mac: str
     mtu_bytes: int = 1500
     offload: bool = False
-    bridged: bool = False
-    peer_bridged: bool = False
+    bridge: str = ""
+    peer_bridge: str = ""
 
     def describe(self) -> str:
         return f"connect {self.node}:{self.interface} to {self.peer_node}:{self.peer_interface}"
@@ -133,12 +160,12 @@ class CreateLink(Operation):
             f"ip link add name {self.interface} netns {quote([self.node])} address {self.mac} mtu {mtu} type veth "
             f"peer name {self.peer_interface} netns {quote([self.peer_node])} address {self.peer_mac} mtu {mtu}"
         ]
-        ends = ((self.node, self.interface, self.bridged), (self.peer_node, self.peer_interface, self.peer_bridged))
-        for node, interface, bridged in ends:
+        ends = ((self.node, self.interface, self.bridge), (self.peer_node, self.peer_interface, self.peer_bridge))
+        for node, interface, bridge in ends:
             if not self.offload:
                 lines.append(f"no_offload {quote([node, interface])}")
-            if bridged:
-                lines.append(f"ip -n {quote([node])} link set dev {interface} master {BRIDGE}")
+            if bridge:
+                lines.append(f"ip -n {quote([node])} link set dev {interface} master {bridge}")
         return "\n".join(lines)
 
     def undo(self) -> Operation:
@@ -171,6 +198,27 @@ class AddAddress(Operation):
     def shell(self) -> str:
         broadcast = "" if ":" in self.address else " broadcast +"
         return f"ip -n {quote([self.node])} address add {self.address}{broadcast} dev {self.interface}"
+
+
+@dataclass(frozen=True)
+class LimitRate(Operation):
+    """A token bucket at an interface's way out (tc-tbf(8)): at most so many bits a second; what waits longer than a
+    twentieth of a second is dropped."""
+
+    interface: str
+    rate_bits_s: int
+    burst_bytes: int
+
+    def describe(self) -> str:
+        return f"limit {self.node}:{self.interface} to {self.rate_bits_s:,} bit/s"
+
+    def argv(self) -> list[str]:
+        """The command that does it."""
+        words = f"tc qdisc replace dev {self.interface} root tbf rate {self.rate_bits_s}bit"
+        return [*words.split(), "burst", str(self.burst_bytes), "latency", "50ms"]
+
+    def shell(self) -> str:
+        return f"in_ns {quote([self.node])} {quote(self.argv())}"
 
 
 @dataclass(frozen=True)
@@ -245,10 +293,51 @@ class WriteFile(Operation):
         put = f"put {quote([self.node, self.path])}"
         if self.content and not self.content.endswith("\n"):
             return f"printf %s {quote([self.content])} | {put}{mode}"
-        end = "END"
-        while f"\n{end}\n" in f"\n{self.content}":
-            end += "_"
+        end = _end_of(self.content)
         return f"{put} <<'{end}'\n{self.content}{end}{mode}"
+
+
+@dataclass(frozen=True)
+class Prepare(Operation):
+    """A POSIX shell script that makes keys and what is signed with them in the lab's *workshop*, a folder in memory that
+    no node sees and that ends with the lab. So no key stands in a plan or on a disk.
+
+    Attributes:
+        node: the node that it is done for.
+        about: what it makes, in words.
+        files: name → text, written into the workshop before.
+    """
+
+    about: str
+    script: str
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        return f"{self.about} (for {self.node})"
+
+    def shell(self) -> str:
+        lines = [f'mkdir -p "$lab"/{WORKSHOP}']
+        for name, content in self.files.items():
+            text = content if content.endswith("\n") else f"{content}\n"
+            end = _end_of(text)
+            lines.append(f"cat >\"$lab\"/{quote([f'{WORKSHOP}/{name}'])} <<'{end}'\n{text}{end}")
+        return "\n".join([*lines, f'( cd "$lab"/{WORKSHOP}', f"{self.script.rstrip()}", ")"])
+
+
+@dataclass(frozen=True)
+class PutFile(Operation):
+    """A file of the workshop becomes one that only this node sees."""
+
+    path: str
+    source: str
+    mode: int = 0o644
+
+    def describe(self) -> str:
+        return f"put {self.source} into {self.node} as {self.path}"
+
+    def shell(self) -> str:
+        source, target = quote([f"{WORKSHOP}/{self.source}"]), quote([self.node + self.path])
+        return f'install -D -m {self.mode:o} "$lab"/{source} "$lab"/{target}'
 
 
 @dataclass(frozen=True)
@@ -272,9 +361,11 @@ class StartProcess(Operation):
 @dataclass(frozen=True)
 class Condition:
     """What to wait for: `dns` (any answer to a question at address:port), `tcp` (a connection at address:port),
-    `udp-port` (something is bound to the port), `file` (it exists)."""
+    `tcp-port` and `udp-port` (a socket listens there or is bound), `file` (it exists), `ipv6` (no address of the node
+    is tentative any more, and the interfaces named in `path`, with spaces between, have a global one), `stp` (no port
+    listens or learns any more)."""
 
-    kind: Literal["dns", "tcp", "udp-port", "file"]
+    kind: Literal["dns", "tcp", "tcp-port", "udp-port", "file", "ipv6", "stp"]
     address: str = ""
     port: int = 0
     path: str = ""
@@ -283,32 +374,52 @@ class Condition:
         """The condition in words."""
         if self.kind == "file":
             return f"{self.path} is there"
-        words = {"dns": "answers DNS", "tcp": "takes connections", "udp-port": "has its port"}
+        if self.kind == "ipv6":
+            wanted = f" and {' and '.join(self.path.split())} got one" if self.path else ""
+            return f"has made sure that its IPv6 addresses are nobody else's{wanted}"
+        if self.kind == "stp":
+            return "knows which of its ports forward"
+        words = {
+            "dns": "answers DNS",
+            "tcp": "takes connections",
+            "tcp-port": "listens",
+            "udp-port": "has its port",
+        }
         return f"{words[self.kind]} at {self.address or 'any address'} port {self.port}"
 
 
 @dataclass(frozen=True)
 class WaitUntil(Operation):
-    """Waits until a service of the node answers; it fails at once when the service has ended."""
+    """Waits until a service of the node answers, or without one until the node itself is so far; it fails at once when
+    the service has ended."""
 
     service: str
     condition: Condition
     timeout_s: float = 10.0
 
     def describe(self) -> str:
-        return f"wait until {self.service} on {self.node} {self.condition.describe()}"
+        who = f"{self.service} on {self.node}" if self.service else self.node
+        return f"wait until {who} {self.condition.describe()}"
 
     def shell(self) -> str:
-        node, condition = quote([self.node]), self.condition
+        condition = self.condition
+        script = ""
         if condition.kind == "dns":
             test = f"dig +time=1 +tries=1 -p {condition.port} @{condition.address} version.bind CH TXT"
-        elif condition.kind == "tcp":
-            test = f"sh -c {quote([f'ss -Hltn sport = :{condition.port} | grep -q .'])}"
+        elif condition.kind in ("tcp", "tcp-port"):
+            script = f"ss -Hltn sport = :{condition.port} | grep -q ."
         elif condition.kind == "udp-port":
-            test = f"sh -c {quote([f'ss -Hlnu sport = :{condition.port} | grep -q .'])}"
+            script = f"ss -Hlnu sport = :{condition.port} | grep -q ."
+        elif condition.kind == "ipv6":
+            tests = [f"ip -6 address show dev {name} scope global | grep -q ." for name in condition.path.split()]
+            script = " && ".join([*tests, "! ip -6 address show | grep -q tentative"])
+        elif condition.kind == "stp":
+            script = "! bridge link show | grep -qE 'state (disabled|listening|learning)'"
         else:
             test = quote(["test", "-e", condition.path])
-        return f"wait_for in_node {node} {test}"
+        if script:
+            test = quote(["sh", "-c", script])
+        return f"wait_for in_node {quote([self.node])} {test}"
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ in_node() {{
         mount --bind "$own/run" /run
         if [ ! -e "$resolv_conf" ]; then mkdir -p "${{resolv_conf%/*}}"; : >"$resolv_conf"; fi
         mount --bind "$own/etc/resolv.conf" "$resolv_conf"
+        ca=/run/wirelab/ca.pem
+        if [ -e "$ca" ]; then export SSL_CERT_FILE="$ca" CURL_CA_BUNDLE="$ca"; fi
         exec "$@"
     ' sh "$lab/$node" "$resolv_conf" "$@"
 }}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from emulator.verify.verdict import Report, Verdict
+from emulator.verify.verdict import Report, Result, Verdict
 
 
 def as_dict(report: Report) -> dict[str, Any]:
@@ -28,6 +29,19 @@ def as_dict(report: Report) -> dict[str, Any]:
     if report.capture is not None:
         data["capture"] = report.capture
     return data
+
+
+def from_dict(data: Mapping[str, Any]) -> Report:
+    """The report that `as_dict` made plain data of.
+
+    Raises:
+        KeyError, ValueError: the data is no report.
+    """
+    results = (
+        Result(check["name"], check["layer"], Verdict(check["verdict"]), check["reason"], tuple(check["frames"]))
+        for check in data["checks"]
+    )
+    return Report(data["lab"], tuple(results), data["seconds"], data.get("capture"))
 
 
 def render(report: Report) -> str:

@@ -24,7 +24,11 @@ def render(report: Report, *, width: int = 100, colour: bool = False) -> str:
     names = max((len(result.name) for result in report.results), default=0)
     lines: list[str] = []
     for layer, results in groupby(report.results, key=lambda result: result.layer):
-        lines += [printable(layer), *(line for result in results for line in _rows(result, names, width, colour)), ""]
+        lines += [
+            printable(layer),
+            *(line for result in results for line in check_lines(result, names, width, colour)),
+            "",
+        ]
     if report.capture:
         lines.append(f"packets: {printable(report.capture)}")
     return "\n".join([*lines, summary(report)]) + "\n"
@@ -38,13 +42,17 @@ def summary(report: Report) -> str:
     return f"{count} in {report.seconds:.1f} s"
 
 
-def _rows(result: Result, names: int, width: int, colour: bool) -> list[str]:
-    """A check's line, wrapped so that the reason stays in its column."""
+def wrapped(text: str, room: int) -> list[str]:
+    """`text` as one or more lines of at most `room` characters, and of 24 where there is less room."""
+    shown = " ".join(printable(text).split())
+    return textwrap.wrap(shown, max(room, _LEAST_REASON_CHARACTERS), break_on_hyphens=False) or [""]
+
+
+def check_lines(result: Result, names: int, width: int, colour: bool) -> list[str]:
+    """A check's line, wrapped so that the reason stays in its column; `names` is the width of the names' column."""
     head = f"  {result.verdict.upper():<{_WORD_CHARACTERS}}  {printable(result.name):<{names}}  "
     indent = " " * len(head)
-    room = max(width - len(head), _LEAST_REASON_CHARACTERS)
-    reason = " ".join(printable(result.reason).split())
-    first, *rest = textwrap.wrap(reason, room, break_on_hyphens=False) or [""]
+    first, *rest = wrapped(result.reason, width - len(head))
     if colour:
         word = result.verdict.upper()
         head = head.replace(word, f"\x1b[{_COLOURS[result.verdict]}m{word}\x1b[0m", 1)

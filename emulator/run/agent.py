@@ -2,10 +2,11 @@
 
     python -I -S agent.py RUN_DIRECTORY
 
-It takes one JSON object a line on standard input, `{"id", "node", "argv", "env", "stdin", "timeout_s", "cwd"}`, and
-gives one a line on standard output for each command that ended, `{"id", "status", "stdout", "stderr", "began_ns",
-"ended_ns"}` or `{"id", "error", "errno"}`. When standard input ends, it kills what still runs and ends. Octets that are
-not UTF-8 travel as lone surrogates (PEP 383).
+It takes one JSON object a line on standard input, `{"id", "node", "argv", "env", "stdin", "timeout_s", "cwd",
+"unattended"}`, and gives one a line on standard output for each command that ended, `{"id", "status", "stdout",
+"stderr", "began_ns", "ended_ns"}` or `{"id", "error", "errno"}`. `{"stop": id}` asks a command to end (SIGTERM, and
+SIGKILL when it does not). When standard input ends, it kills what still runs, but for unattended commands, and ends.
+Octets that are not UTF-8 travel as lone surrogates (PEP 383).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if __name__ == "__main__":
 from emulator.errors import WirelabError
 from emulator.run import execute, spawn
 from emulator.run.control import Control, enter_lab
+
+GRACE_S = 2.0
+"""How long a command that is asked to end may take."""
 
 AT_ONCE = 128
 """Commands that run at the same time; the others wait their turn."""
@@ -52,7 +56,8 @@ class Agent:
             if self._crowd.readable:
                 self._read()
         for running in list(self._ids):
-            running.kill()
+            if not running.unattended:
+                running.kill()
 
     def _read(self) -> None:
         data = os.read(self._jobs, 1 << 20)
@@ -61,7 +66,9 @@ class Agent:
             return
         self._buffer += data
         *lines, self._buffer = self._buffer.split(b"\n")
-        self._waiting += [json.loads(line) for line in lines if line]
+        messages = [json.loads(line) for line in lines if line]
+        self._waiting += [message for message in messages if "stop" not in message]
+        self._stop({message["stop"] for message in messages if "stop" in message})
         unknown = [job["node"] for job in self._waiting if job["node"] not in self._spaces]
         for node in dict.fromkeys(unknown):
             try:
@@ -69,6 +76,11 @@ class Agent:
             except (OSError, WirelabError) as error:
                 self._refuse([job for job in self._waiting if job["node"] == node], error)
                 self._waiting = [job for job in self._waiting if job["node"] != node]
+
+    def _stop(self, wanted: set[Any]) -> None:
+        for running, number in self._ids.items():
+            if number in wanted:
+                running.ask_to_end(GRACE_S)
 
     def _refuse(self, jobs: list[dict[str, Any]], error: Exception) -> None:
         for job in jobs:
@@ -83,6 +95,7 @@ class Agent:
                 job.get("stdin", "").encode("utf-8", "surrogateescape"),
                 job["timeout_s"],
                 job.get("cwd", "/"),
+                unattended=job.get("unattended", False),
             )
         except OSError as error:
             self._refuse([job], error)

@@ -27,19 +27,21 @@ def end_to_switch(lab: ResolvedLab, place: str) -> Interface:
     except KeyError:
         known = [entry.place for entry in lab.interfaces()]
         raise UsageError(f"no interface {place} in the lab {lab.name}", hint=near(place, known)) from None
+    if interface.peer is None:
+        raise UsageError(f"{place} has no cable")
     peer = lab.nodes[interface.peer[0]].interface(interface.peer[1])
-    return peer if lab.nodes[peer.node].kind == "switch" else interface
+    return peer if peer.bridge else interface
 
 
 def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool) -> None:
     """Pull the cable at `place`, or put it back and with it the routes that went."""
     end = end_to_switch(lab, place)
-    peer = lab.nodes[end.peer[0]].interface(end.peer[1])
+    peer = lab.interface(":".join(end.peer or ()))
     commands = [(end, ["link", "set", "dev", end.name, "up" if plugged else "down"])]
     if plugged:
         commands += [(end, ["route", "replace", to, "via", via, "dev", end.name]) for to, via in _routes(lab, end)]
         # Who asked for a neighbour in vain while the cable was out would give up on it for seconds more.
-        fresh = [entry for entry in (end, peer) if lab.nodes[entry.node].kind != "switch"]
+        fresh = [entry for entry in (end, peer) if not entry.bridge]
         commands += [(entry, ["neighbour", "flush", "dev", entry.name]) for entry in fresh]
     for interface, words in commands:
         result = session.run_one(interface.node, ["ip", *words], timeout_s=10)

@@ -38,7 +38,10 @@ class Running:
         stdin: bytes,
         timeout_s: float,
         cwd: str,
+        *,
+        unattended: bool = False,
     ) -> None:
+        self.unattended = unattended
         self.began_ns = time.time_ns()
         self.deadline = time.monotonic() + timeout_s
         self.timed_out = False
@@ -50,7 +53,14 @@ class Running:
         self.write_in, self.read_out, self.read_err = write_in, read_out, read_err
         try:
             self.pid = spawn.start(
-                spaces, argv, env, stdin=read_in, stdout=write_out, stderr=write_err, die_with_parent=True, cwd=cwd
+                spaces,
+                argv,
+                env,
+                stdin=read_in,
+                stdout=write_out,
+                stderr=write_err,
+                die_with_parent=not unattended,
+                cwd=cwd,
             )
         except OSError:
             for descriptor in (write_in, read_out, read_err):
@@ -83,6 +93,12 @@ class Running:
         room = OUTPUT_LIMIT - len(self.output[descriptor])
         self.output[descriptor] += part[:room]
         return bool(part)
+
+    def ask_to_end(self, grace_s: float) -> None:
+        """Send SIGTERM to the command and its children; after `grace_s` seconds it is killed."""
+        self.deadline = min(self.deadline, time.monotonic() + grace_s)
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Its time is over."""

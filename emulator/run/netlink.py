@@ -101,14 +101,44 @@ def _encode(message: Any, kind: int, flags: int) -> bytes:
     return bytes(message.data)
 
 
-def new_bridge(index: int, name: str) -> bytes:
-    """A bridge that learns and forwards from its first frame on; up at once."""
+_USER_HZ = 100
+"""The unit of a bridge's times is a hundredth of a second (clock_t)."""
+
+
+@dataclass(frozen=True)
+class BridgeSettings:
+    """How a bridge works; times in seconds (linux/if_link.h, IFLA_BR_…)."""
+
+    ageing_s: int
+    stp: bool
+    priority: int
+    hello_time_s: int
+    forward_delay_s: int
+    max_age_s: int
+
+
+def new_bridge(index: int, name: str, mac: str | None, settings: BridgeSettings) -> bytes:
+    """A bridge that is up at once; without the spanning tree protocol it forwards from its first frame on."""
     message = ifinfmsg()
     message["index"] = index
     message["flags"] = message["change"] = IFF_UP
-    data = {"attrs": [("IFLA_BR_FORWARD_DELAY", 0), ("IFLA_BR_STP_STATE", 0), ("IFLA_BR_MCAST_SNOOPING", 0)]}
-    info = {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", data)]}
-    message["attrs"] = [("IFLA_IFNAME", name), ("IFLA_LINKINFO", info)]
+    data: list[tuple[str, int]] = [
+        ("IFLA_BR_FORWARD_DELAY", 0),
+        ("IFLA_BR_STP_STATE", 0),
+        ("IFLA_BR_MCAST_SNOOPING", 0),
+        ("IFLA_BR_AGEING_TIME", settings.ageing_s * _USER_HZ),
+    ]
+    if settings.stp:
+        data[:2] = [
+            ("IFLA_BR_FORWARD_DELAY", settings.forward_delay_s * _USER_HZ),
+            ("IFLA_BR_HELLO_TIME", settings.hello_time_s * _USER_HZ),
+            ("IFLA_BR_MAX_AGE", settings.max_age_s * _USER_HZ),
+            ("IFLA_BR_PRIORITY", settings.priority),
+            ("IFLA_BR_STP_STATE", 1),
+        ]
+    info = {"attrs": [("IFLA_INFO_KIND", "bridge"), ("IFLA_INFO_DATA", {"attrs": data})]}
+    address = [("IFLA_ADDRESS", mac)] if mac else []
+    message["attrs"] = [("IFLA_IFNAME", name), *address, ("IFLA_LINKINFO", info)]
     return _encode(message, RTM_NEWLINK, _CREATE)
 
 

@@ -222,12 +222,24 @@ def stop(folder: Path, timeout_s: float = 10.0) -> None:
 
 
 def sources() -> Iterator[Path]:
-    """The folders of the labs that are shipped with this package or checkout."""
+    """The folders of the labs that are shipped with this package or checkout, in the order in which they are read."""
     root = Path(__file__).resolve().parents[2]
     for place in (root / "labs", Path(__file__).resolve().parents[1] / "labs"):
         if place.is_dir():
-            yield from sorted(folder for folder in place.iterdir() if (folder / "lab.yml").is_file())
+            found = {folder.name: folder for folder in sorted(place.iterdir()) if (folder / "lab.yml").is_file()}
+            yield from (found.pop(name) for name in reading_order(place) if name in found)
+            yield from found.values()
             return
+
+
+def reading_order(labs: Path) -> list[str]:
+    """The names in the file `order.txt` of the folder `labs`, each once; nothing when there is no such file."""
+    try:
+        lines = (labs / "order.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    words = (line.partition("#")[0].strip() for line in lines)
+    return [word for word in dict.fromkeys(words) if word]
 
 
 def find_source(text: str) -> Path:

@@ -27,6 +27,7 @@ class Job:
     timeout_s: float = 60.0
     env: Mapping[str, str] | None = None
     cwd: str = "/"
+    unattended: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Session:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._number = 0
+        self._jobs: dict[int, Job] = {}
+        self._results: dict[int, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._agent = subprocess.Popen(
             [sys.executable, "-I", "-S", str(Path(__file__).with_name("agent.py")), str(directory)],
@@ -88,27 +91,50 @@ class Session:
             control.LabGone: the lab ended meanwhile.
         """
         with self._lock:
-            wanted: dict[int, Job] = {}
-            text = ""
-            for job in jobs:
-                self._number += 1
-                wanted[self._number] = job
-                text += json.dumps({"id": self._number, **_as_json(job)}) + "\n"
-            if not wanted:
-                return []
-            try:
-                if self._agent.stdin:
-                    self._agent.stdin.write(text.encode())
-                    self._agent.stdin.flush()
-            except OSError:
-                raise control.LabGone(f"the lab {self._directory.name} has ended") from None
-            results: dict[int, Result] = {}
-            while len(results) < len(wanted):
-                answer = self._read()
-                if "id" not in answer:
-                    raise control.LabGone(f"the lab {self._directory.name} has ended")
-                results[answer["id"]] = _result(wanted[answer["id"]], answer)
-            return [results[number] for number in wanted]
+            return self._wait(self._start(jobs))
+
+    def start(self, jobs: Iterable[Job]) -> list[int]:
+        """Start `jobs` and return at once; the numbers are for `stop` and `wait`."""
+        with self._lock:
+            return self._start(jobs)
+
+    def stop(self, numbers: Iterable[int]) -> None:
+        """Ask started jobs to end: SIGTERM, and SIGKILL when they do not within two seconds."""
+        with self._lock:
+            self._send([{"stop": number} for number in numbers if number not in self._results])
+
+    def wait(self, numbers: Iterable[int]) -> list[Result]:
+        """Wait until started jobs have ended; the results come in the order of the numbers."""
+        with self._lock:
+            return self._wait(list(numbers))
+
+    def _start(self, jobs: Iterable[Job]) -> list[int]:
+        numbers = []
+        for job in jobs:
+            self._number += 1
+            self._jobs[self._number] = job
+            numbers.append(self._number)
+        self._send([{"id": number, **_as_json(self._jobs[number])} for number in numbers])
+        return numbers
+
+    def _send(self, messages: list[dict[str, Any]]) -> None:
+        if not messages:
+            return
+        try:
+            if self._agent.stdin:
+                self._agent.stdin.write("".join(json.dumps(message) + "\n" for message in messages).encode())
+                self._agent.stdin.flush()
+        except OSError:
+            raise control.LabGone(f"the lab {self._directory.name} has ended") from None
+
+    def _wait(self, numbers: list[int]) -> list[Result]:
+        while any(number not in self._results for number in numbers):
+            answer = self._read()
+            if "id" not in answer:
+                raise control.LabGone(f"the lab {self._directory.name} has ended")
+            self._results[answer["id"]] = answer
+        answers = [(self._jobs.pop(number), self._results.pop(number)) for number in numbers]
+        return [_result(job, answer) for job, answer in answers]
 
     def run_one(self, node: str, argv: Sequence[str], **options: Any) -> Result:
         """Run one command and wait for its end."""
@@ -123,6 +149,7 @@ def _as_json(job: Job) -> dict[str, Any]:
         "timeout_s": job.timeout_s,
         "env": dict(job.env or {}),
         "cwd": job.cwd,
+        "unattended": job.unattended,
     }
 
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from emulator.plan.ops import Condition
+from emulator.run.spawn import PATH
 
+_TCP_LISTEN = "0A"
+_TENTATIVE = 0x40
+_SCOPE_GLOBAL = 0
 _ASK_AGAIN_S = 0.004
 _LOOK_AFTER_S = 0.05
 
@@ -47,7 +53,13 @@ def _holds(condition: Condition, private: Path) -> bool:
     if condition.kind == "file":
         return os.path.exists(private / condition.path.lstrip("/"))
     if condition.kind == "udp-port":
-        return _udp_port_bound(condition.port)
+        return _bound("udp", condition.port)
+    if condition.kind == "tcp-port":
+        return _bound("tcp", condition.port, state=_TCP_LISTEN)
+    if condition.kind == "ipv6":
+        return _ipv6_settled(condition.path.split())
+    if condition.kind == "stp":
+        return _stp_settled()
     if condition.kind == "tcp":
         return _connects(condition.address, condition.port)
     return _answers_dns(condition.address, condition.port)
@@ -77,6 +89,29 @@ def _answers_dns(address: str, port: int) -> bool:
             raise
 
 
-def _udp_port_bound(port: int) -> bool:
-    with open("/proc/thread-self/net/udp", encoding="ascii") as table:
-        return any(line.split()[1].endswith(f":{port:04X}") for line in list(table)[1:])
+def _bound(protocol: str, port: int, state: str = "") -> bool:
+    """Whether a socket has the port, IPv4 or IPv6, and is in `state` (proc_net_tcp in the kernel's documentation)."""
+    for version in ("", "6"):
+        try:
+            with open(f"/proc/thread-self/net/{protocol}{version}", encoding="ascii") as table:
+                rows = [line.split() for line in list(table)[1:]]
+        except FileNotFoundError:
+            continue
+        if any(row[1].endswith(f":{port:04X}") and row[3].startswith(state) for row in rows):
+            return True
+    return False
+
+
+def _ipv6_settled(names: list[str]) -> bool:
+    """Whether no IPv6 address is tentative, and each of the interfaces `names` has a global one."""
+    with open("/proc/thread-self/net/if_inet6", encoding="ascii") as table:
+        rows = [line.split() for line in table]
+    if any(int(row[4], 16) & _TENTATIVE for row in rows):
+        return False
+    return set(names) <= {row[5] for row in rows if int(row[3], 16) == _SCOPE_GLOBAL}
+
+
+def _stp_settled() -> bool:
+    """Whether every port of the node's bridges forwards or blocks."""
+    done = subprocess.run(["bridge", "link", "show"], capture_output=True, text=True, check=True, env={"PATH": PATH})
+    return not re.search(r"state (disabled|listening|learning)", done.stdout)

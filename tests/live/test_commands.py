@@ -23,8 +23,11 @@ links:
 
 
 def test_labs_and_validate(user: Person) -> None:
-    names = {row["name"] for row in user.json("labs")}
-    assert names == {folder.name for folder in (ROOT / "labs").iterdir()}
+    names = [row["name"] for row in user.json("labs")]
+    assert sorted(names) == sorted(file.parent.name for file in (ROOT / "labs").glob("*/lab.yml"))
+    order = [line for line in (ROOT / "labs" / "order.txt").read_text().splitlines() if line in names]
+    assert names == order
+    assert [line.split()[0] for line in user.wirelab("labs").stdout.splitlines()] == names
     assert "no problem" in user.wirelab("validate", "nat").stdout
 
 

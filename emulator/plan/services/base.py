@@ -18,12 +18,14 @@ class Service:
         name: the service's name in the lab file.
         files: path → content, written before the start; `scripts` among them are executable.
         tools: programs that must be on the machine.
-        ready: when it answers.
+        ready: when it answers; None: nobody waits for it.
+        program: one of the lab file's own programs.
     """
 
     name: str
     argv: tuple[str, ...]
-    ready: Condition
+    ready: Condition | None
     files: dict[str, str] = field(default_factory=dict)
     scripts: frozenset[str] = frozenset()
     tools: tuple[str, ...] = ()
+    program: bool = False

@@ -22,9 +22,10 @@ def dnsmasq(lab: ResolvedLab, node: Node) -> Service | None:
         "log-facility=-",
         f"dhcp-leasefile={HOME}/dnsmasq.leases",
         "dhcp-authoritative",
-        "no-ping",
     ]
-    interfaces = [pool.interface for pool in spec.dhcp]
+    if not spec.probe:
+        lines.append("no-ping")
+    interfaces = [pool.interface for pool in spec.dhcp] + [entry.interface for entry in spec.ra]
     if spec.dns is None:
         lines.append("port=0")
     else:
@@ -37,9 +38,21 @@ def dnsmasq(lab: ResolvedLab, node: Node) -> Service | None:
     lines += [f"interface={name}" for name in dict.fromkeys(interfaces)]
     for number, pool in enumerate(spec.dhcp):
         lines += _pool(lab, node, pool, f"pool{number}")
+    if spec.ra:
+        lines.append("enable-ra")
+    for entry in spec.ra:
+        own = node.interface(entry.interface).first(6)
+        server = address_in(lab, entry.dns) if entry.dns else str(own.ip) if own else "::"
+        lines += [
+            f"dhcp-range=set:ra-{entry.interface},::,constructor:{entry.interface},ra-only",
+            f"ra-param={entry.interface},high,4",
+            f"dhcp-option=tag:ra-{entry.interface},option6:dns-server,[{server}]",
+        ]
     served = node.interface(interfaces[0]) if interfaces else None
     address = str(served.addresses[0].ip) if served and served.addresses else "127.0.0.1"
-    ready = Condition("dns", address, 53) if spec.dns else Condition("udp-port", port=67)
+    ready: Condition | None = None  # who only announces routers has no port
+    if spec.dns or spec.dhcp:
+        ready = Condition("dns", address, 53) if spec.dns else Condition("udp-port", port=67)
     return Service(
         name="dnsmasq",
         argv=("dnsmasq", "--no-daemon", f"--conf-file={HOME}/dnsmasq.conf"),
@@ -59,6 +72,9 @@ def _pool(lab: ResolvedLab, node: Node, pool: DhcpPool, tag: str) -> list[str]:
         f"dhcp-option=tag:{tag},option:router,{gateway}",
         f"dhcp-option=tag:{tag},option:dns-server,{server}",
     ]
+    for number, after in ((58, pool.renew_after), (59, pool.rebind_after)):
+        if after is not None:
+            lines.append(f"dhcp-option=tag:{tag},{number},{after}")
     if pool.domain:
         lines.append(f"domain={pool.domain},{own.network}")
     segment = lab.segments[node.interface(pool.interface).segment]

@@ -1,5 +1,5 @@
 """NSD as authoritative server of the zones that name a node. The process keeps its user: a single-id user namespace
-lets no daemon change it."""
+lets no daemon change it. The files of signed zones come from the workshop (`emulator.plan.workshop`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def zone_file(zone: Zone) -> str:
     """The zone in master file format (RFC 1035, section 5)."""
     primary = next(record.data for record in zone.records if record.type == "NS" and record.name == zone.name)
     at = "" if zone.name == "." else zone.name
-    soa = Record(zone.name, zone.ttl, "SOA", f"{primary} hostmaster.{at or 'invalid.'} 1 3600 600 86400 {zone.ttl}")
+    soa_ttl = max(zone.ttl, zone.negative_ttl)  # a negative answer lives as long as the lower one (RFC 2308, section 5)
+    numbers = f"1 3600 600 86400 {zone.negative_ttl}"
+    soa = Record(zone.name, soa_ttl, "SOA", f"{primary} hostmaster.{at or 'invalid.'} {numbers}")
     return "".join(f"{line}\n" for line in record_lines([soa, *zone.records]))
 
 
@@ -49,13 +51,14 @@ def nsd(lab: ResolvedLab, node: Node) -> Service | None:
         f'  xfrdir: "{HOME}"\n'
         '  logfile: "/dev/stderr"\n'
         "  rrl-ratelimit: 0\n"
+        "  round-robin: yes\n"
         "remote-control:\n"
         "  control-enable: no\n"
     )
     for zone in zones:
         config += f'zone:\n  name: "{zone.name}"\n  zonefile: "{file_name(zone.name)}"\n'
     files = {f"{HOME}/nsd.conf": config}
-    files.update({f"{HOME}/{file_name(zone.name)}": zone_file(zone) for zone in zones})
+    files.update({f"{HOME}/{file_name(zone.name)}": zone_file(zone) for zone in zones if not zone.dnssec})
     return Service(
         name="nsd",
         argv=("nsd", "-d", "-c", f"{HOME}/nsd.conf"),

@@ -15,6 +15,30 @@ NO_ROOT = (
 servers, which it knows by heart."""
 
 
+TRUST_ANCHOR = f"{HOME}/root.key"
+"""The root's public key: what a validating resolver trusts (RFC 4033, section 2)."""
+
+
+def validates(lab: ResolvedLab, node: Node) -> bool:
+    """Whether `node` is a resolver that proves answers by their signatures."""
+    spec = node.services.unbound
+    if spec is None:
+        return False
+    signed = "." in lab.zones and lab.zones["."].dnssec
+    return signed and spec.root_hints == "lab" if spec.validate_ is None else spec.validate_
+
+
+def _validation(lab: ResolvedLab, node: Node) -> str:
+    if not validates(lab, node):
+        return '  module-config: "iterator"\n'
+    return (
+        '  module-config: "validator iterator"\n'
+        f'  trust-anchor-file: "{TRUST_ANCHOR}"\n'
+        "  trust-anchor-signaling: no\n"  # a question to the root that nobody asked (RFC 8145)
+        "  val-log-level: 2\n"
+    )
+
+
 def unbound(lab: ResolvedLab, node: Node) -> Service | None:
     """The resolver of `node`, if it has one."""
     spec = node.services.unbound
@@ -38,7 +62,9 @@ def unbound(lab: ResolvedLab, node: Node) -> Service | None:
         '  logfile: ""\n'
         "  num-threads: 1\n"
         f"  do-ip6: {'yes' if ipv6 else 'no'}\n"
-        '  module-config: "iterator"\n'
+        "  rrset-roundrobin: yes\n"
+        "  serve-expired: no\n"
+        f"{_validation(lab, node)}"
         f'  root-hints: "{HOME}/root.hints"\n'
         "remote-control:\n"
         "  control-enable: yes\n"

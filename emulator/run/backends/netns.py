@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_interface, ip_network
@@ -20,12 +21,14 @@ from emulator.run import execute, kernel, netlink, spawn, waiting
 from emulator.run.control import Control, LabGone
 
 BRIDGE_INDEX = 2
-"""Interface indexes are chosen, not asked for: 1 is lo, 2 a switch's bridge, then cables in the order of the plan.
+"""Interface indexes are chosen, not asked for: 1 is lo, 2 a node's first bridge, then cables in the order of the plan.
 
 No two ends of cables in a lab share an index. Where both ends of a veth pair have the same one, the kernel takes it for
 an interface without a lower device and may tell it of its carrier up to a second late (linkwatch_urgent_event in
 net/core/link_watch.c); what is sent until then is lost.
 """
+
+_PREPARE_TIMEOUT_S = 60
 
 _SIOCETHTOOL = 0x8946
 _ETHTOOL_STXCSUM = 0x17
@@ -41,7 +44,7 @@ class Node:
     netlink: netlink.Socket
     control: socket.socket
     numbers: Iterator[int]
-    indexes: dict[str, int] = field(default_factory=dict)
+    indexes: dict[str, int] = field(default_factory=lambda: {"lo": 1})
 
     def index(self, interface: str) -> int:
         """The index of `interface`, chosen when it is first asked for."""
@@ -83,13 +86,14 @@ class NetnsHands:
             case ops.RemoveNode():
                 self._remove_node(operation.node)
             case ops.CreateBridge():
-                node = self._nodes[operation.node]
-                self._queue.append((node, operation, netlink.new_bridge(BRIDGE_INDEX, ops.BRIDGE)))
+                self._create_bridge(operation)
             case ops.CreateLink():
                 self._create_link(operation)
             case ops.RemoveLink():
                 node = self._nodes[operation.node]
                 self._queue.append((node, operation, netlink.delete_link(node.index(operation.interface))))
+            case ops.LimitRate():
+                self._run(operation, operation.argv(), b"")
             case ops.AddAddress():
                 self._add_address(operation)
             case ops.SetUp():
@@ -104,6 +108,10 @@ class NetnsHands:
                 self._run(operation, ["iptables-restore"], operation.rules.encode())
             case ops.WriteFile():
                 self._write_file(operation)
+            case ops.Prepare():
+                self._prepare(operation)
+            case ops.PutFile():
+                self._put_file(operation)
             case ops.StartProcess():
                 self._start(operation)
             case ops.WaitUntil():
@@ -162,24 +170,38 @@ class NetnsHands:
             with contextlib.suppress(LabGone, OSError):
                 self._control.ask("remove-node", node=name)
 
+    def _create_bridge(self, bridge: ops.CreateBridge) -> None:
+        node = self._nodes[bridge.node]
+        if BRIDGE_INDEX not in node.indexes.values():
+            node.indexes[bridge.name] = BRIDGE_INDEX
+        settings = netlink.BridgeSettings(
+            bridge.ageing_s,
+            bridge.stp,
+            bridge.priority,
+            bridge.hello_time_s,
+            bridge.forward_delay_s,
+            bridge.max_age_s,
+        )
+        message = netlink.new_bridge(node.index(bridge.name), bridge.name, bridge.mac, settings)
+        self._queue.append((node, bridge, message))
+
     def _create_link(self, link: ops.CreateLink) -> None:
         here, there = self._nodes[link.node], self._nodes[link.peer_node]
         a, b = (link.interface, link.mac), (link.peer_interface, link.peer_mac)
-        bridged = link.bridged
-        if (
-            link.peer_bridged and not bridged
-        ):  # made from the switch's side, the port joins the bridge in the same message
-            here, there, a, b, bridged = there, here, b, a, True
-        master = BRIDGE_INDEX if bridged else 0
+        bridge = link.bridge
+        if link.peer_bridge and not bridge:  # made from the switch's side, the port joins it in the same message
+            here, there, a, b, bridge = there, here, b, a, link.peer_bridge
+        master = here.index(bridge) if bridge else 0
         near = netlink.End(here.index(a[0]), a[0], a[1], here.namespace_fd, master)
         far = netlink.End(there.index(b[0]), b[0], b[1], there.namespace_fd)
         self._queue.append((here, link, netlink.new_veth(near, far, link.mtu_bytes)))
         self._links.append(link)
 
     def _finish_link(self, link: ops.CreateLink) -> None:
-        if link.bridged and link.peer_bridged:  # made from `node`'s side: the peer's port still has to join
+        if link.bridge and link.peer_bridge:  # made from `node`'s side: the peer's port still has to join
             there = self._nodes[link.peer_node]
-            failures = there.netlink.send([netlink.set_master(there.index(link.peer_interface), BRIDGE_INDEX)])
+            join = netlink.set_master(there.index(link.peer_interface), there.index(link.peer_bridge))
+            failures = there.netlink.send([join])
             if failures:
                 raise CommandFailed(f"cannot {link.describe()}: {failures[0].reason}")
         if not link.offload:
@@ -217,6 +239,38 @@ class NetnsHands:
         path.write_text(operation.content, encoding="utf-8")
         path.chmod(operation.mode)
 
+    def _prepare(self, operation: ops.Prepare) -> None:
+        workshop = self._private / ops.WORKSHOP
+        workshop.mkdir(mode=0o700, exist_ok=True)
+        for name, content in operation.files.items():
+            (workshop / name).write_text(content, encoding="utf-8")
+        try:
+            done = subprocess.run(
+                ["sh", "-euc", operation.script],
+                cwd=workshop,
+                env=spawn.environment(operation.node),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_PREPARE_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"cannot {operation.describe()}: it took longer than {_PREPARE_TIMEOUT_S} s") from None
+        if done.returncode != 0:
+            said = printable(done.stdout.decode(errors="replace").strip()[-600:])
+            raise CommandFailed(
+                f"cannot {operation.describe()}: the script {_ending(done.returncode)}", hint=said or None
+            )
+
+    def _put_file(self, operation: ops.PutFile) -> None:
+        path = self._private / operation.node / operation.path.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, operation.mode)
+        with open(descriptor, "wb") as stream:
+            os.fchmod(descriptor, operation.mode)
+            stream.write((self._private / ops.WORKSHOP / operation.source).read_bytes())
+
     def _start(self, operation: ops.StartProcess) -> None:
         try:
             self._control.ask(
@@ -230,17 +284,18 @@ class NetnsHands:
         private = self._private / operation.node
 
         def ended() -> str | None:
-            for service in self._control.services():
+            for service in self._control.services() if operation.service else ():
                 if (service["node"], service["service"]) == (operation.node, operation.service):
                     return None if service["running"] else _ending(service["status"])
-            return "was never started"
+            return "was never started" if operation.service else None
 
         trouble = waiting.wait_for(operation.condition, private, operation.timeout_s, ended)
         if trouble:
+            who = f"{operation.service} on {operation.node}" if operation.service else operation.node
             log = self._directory / "log" / f"{operation.node}-{operation.service}.log"
             raise CommandFailed(
-                f"{operation.service} on {operation.node} {trouble}; expected that it {operation.condition.describe()}",
-                hint=_tail(log),
+                f"{who} {trouble}; expected that it {operation.condition.describe()}",
+                hint=_tail(log) if operation.service else None,
             )
 
     def _run(
@@ -273,6 +328,9 @@ def _initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
     settings = []
     if not operation.ipv6 and os.path.exists("/proc/sys/net/ipv6"):
         settings += [(f"net.ipv6.conf.{scope}.disable_ipv6", "1") for scope in ("all", "default")]
+    if operation.ipv6:
+        # A pulled cable takes no fixed address away.
+        settings += [(f"net.ipv6.conf.{scope}.keep_addr_on_down", "1") for scope in ("all", "default")]
     if operation.forwards:
         settings += [("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "0")]
         settings.append(("net.ipv4.conf.default.rp_filter", "0"))

@@ -32,7 +32,7 @@ nodes:
       dnsmasq:
         dhcp:
           - {interface: l, range: 10.0.0.5-10.0.0.9, lease-time: 5m}
-          - {interface: l, range: [10.0.0.5, 10.0.0.9], lease-time: 60}
+          - {interface: l, range: [10.0.0.5, 10.0.0.9], lease-time: 120}
 links: [[a, b], {endpoints: [a, b], mtu: 1400}]
 zones:
   .: {nameservers: a, records: {www: a, w2: [a, b], w3: {cname: www}}}

@@ -48,6 +48,9 @@ def check_order(plan: ops.Plan) -> None:
                     interfaces.add(place)
             case ops.CreateBridge():
                 assert not any(node == step.node for node, _ in interfaces)
+                if step.mac is not None:  # the node has addresses there
+                    interfaces.add((step.node, step.name))
+                    up.add((step.node, step.name))
             case ops.AddAddress():
                 assert (step.node, step.interface) in interfaces and (step.node, step.interface) not in up
                 addressed.add((step.node, step.interface))

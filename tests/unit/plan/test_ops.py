@@ -20,13 +20,17 @@ PORT = st.integers(1, 65535)
 ENVIRONMENT = st.dictionaries(st.from_regex(r"[A-Z_]{1,5}", fullmatch=True), TEXT, max_size=2)
 MAC = st.just("02:57:4c:00:01:00")
 CONDITIONS = st.builds(
-    ops.Condition, st.sampled_from(["dns", "tcp", "udp-port", "file"]), st.just("192.0.2.1"), PORT, st.just("/run/x y")
-)
+    ops.Condition,
+    st.sampled_from(["dns", "tcp", "tcp-port", "udp-port", "file", "stp"]),
+    st.just("192.0.2.1"),
+    PORT,
+    st.just("/run/x y"),
+) | st.builds(ops.Condition, st.just("ipv6"), path=st.sampled_from(["", "eth0", "eth0 eth1"]))
 
 OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
     "CreateNode": st.builds(ops.CreateNode, NAME, ipv6=st.booleans(), forwards=st.booleans()),
     "RemoveNode": st.builds(ops.RemoveNode, NAME),
-    "CreateBridge": st.builds(ops.CreateBridge, NAME),
+    "CreateBridge": st.builds(ops.CreateBridge, NAME, NAME, st.none() | MAC, st.integers(0, 300), st.booleans()),
     "CreateLink": st.builds(
         ops.CreateLink,
         NAME,
@@ -37,9 +41,10 @@ OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
         MAC,
         st.integers(68, 65535),
         st.booleans(),
-        st.booleans(),
-        st.booleans(),
+        st.just("") | NAME,
+        st.just("") | NAME,
     ),
+    "LimitRate": st.builds(ops.LimitRate, NAME, NAME, st.integers(8_000, 10**11), st.integers(1500, 10**6)),
     "RemoveLink": st.builds(ops.RemoveLink, NAME, NAME),
     "AddAddress": st.builds(ops.AddAddress, NAME, NAME, st.sampled_from(["192.0.2.1/24", "2001:db8::1/64"])),
     "SetUp": st.builds(ops.SetUp, NAME, NAME),
@@ -48,7 +53,7 @@ OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
     "LoadRules": st.builds(ops.LoadRules, NAME, st.just("*filter\n-A INPUT -j DROP\nCOMMIT\n")),
     "WriteFile": st.builds(ops.WriteFile, NAME, st.just("/etc/it's"), TEXT, st.sampled_from([0o644, 0o755])),
     "StartProcess": st.builds(ops.StartProcess, NAME, NAME, WORDS, ENVIRONMENT),
-    "WaitUntil": st.builds(ops.WaitUntil, NAME, NAME, CONDITIONS),
+    "WaitUntil": st.builds(ops.WaitUntil, NAME, st.just("") | NAME, CONDITIONS),
     "RunCommand": st.builds(ops.RunCommand, NAME, WORDS, ENVIRONMENT),
 }
 
@@ -109,7 +114,7 @@ def test_words_of_a_command_stay_words(argv: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("name", ["type", "up", "peer", "dev", "help"])
 def test_interfaces_may_be_called_like_words_of_ip(name: str) -> None:
-    link = ops.CreateLink("sw", name, "02:57:4c:00:01:00", "pc", name, "02:57:4c:00:02:00", bridged=True)
+    link = ops.CreateLink("sw", name, "02:57:4c:00:01:00", "pc", name, "02:57:4c:00:02:00", bridge="br0")
     assert link.shell().startswith(f"ip link add name {name} netns sw ")
     assert f"link set dev {name} master br0" in link.shell()
     assert ops.SetUp("sw", name).shell() == f"ip -n sw link set dev {name} up"
