@@ -1,7 +1,4 @@
-"""Fields of application protocols, named as Wireshark names them. Pure: DNS and DHCP come dissected, HTTP as octets.
-
-Names of our own, for what Wireshark has no field for, begin with `wirelab.`.
-"""
+"""Fields of HTTP and DHCP messages, named as Wireshark names them. Pure: DHCP comes dissected, HTTP as octets."""
 
 from __future__ import annotations
 
@@ -11,15 +8,6 @@ from typing import Any, Final
 from emulator.capture.frame import Value
 
 Fields = dict[str, list[Value]]
-
-_TYPES: Final = {
-    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 39: "DNAME",
-    41: "OPT", 43: "DS", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 64: "SVCB", 65: "HTTPS", 255: "ANY",
-}  # fmt: skip
-"""Resource record types (IANA, DNS parameters)."""
-
-_NAME_FIELDS: Final = {1: "dns.a", 2: "dns.ns", 5: "dns.cname", 12: "dns.ptr.domain_name", 28: "dns.aaaa"}
-_OPT: Final = 41
 
 _DHCP_OPTIONS: Final = {
     "message-type": "dhcp.option.dhcp",
@@ -90,90 +78,6 @@ def http_fields(payload: bytes) -> Fields | None:
     if end and end.end() < len(payload):
         fields["http.file_data"] = [payload[end.end() :]]
     return fields
-
-
-def dns_fields(message: Any) -> tuple[Fields, bool]:
-    """The fields of a dissected DNS message (RFC 1035), and whether it holds all the records that it announces."""
-    fields: Fields = {
-        "dns.id": [message.id],
-        "dns.flags.response": [bool(message.qr)],
-        "dns.flags.opcode": [message.opcode],
-        "dns.flags.truncated": [bool(message.tc)],
-        "dns.flags.recdesired": [bool(message.rd)],
-        "dns.count.queries": [message.qdcount],
-        "dns.count.answers": [message.ancount],
-        "dns.count.auth_rr": [message.nscount],
-        "dns.count.add_rr": [message.arcount],
-    }
-    if message.qr:
-        fields["dns.flags.authoritative"] = [bool(message.aa)]
-        fields["dns.flags.recavail"] = [bool(message.ra)]
-        fields["dns.flags.rcode"] = [message.rcode]
-    questions = [record for record in message.getfieldval("qd") if hasattr(record, "qname")]
-    for question in questions:
-        fields.setdefault("dns.qry.name", []).append(_name(question.qname))
-        fields.setdefault("dns.qry.type", []).append(question.qtype)
-    whole = len(questions) == message.qdcount
-    for section, field, announced in (
-        ("answer", "an", message.ancount),
-        ("authority", "ns", message.nscount),
-        ("additional", "ar", message.arcount),
-    ):
-        records = [record for record in message.getfieldval(field) if hasattr(record, "rrname")]
-        whole = whole and len(records) == announced
-        for record in records:
-            _record_fields(record, f"wirelab.dns.{section}", fields)
-    return fields, whole
-
-
-def _record_fields(record: Any, section: str, fields: Fields) -> None:
-    def add(name: str, value: Value) -> None:
-        fields.setdefault(name, []).append(value)
-
-    owner = _name(record.rrname)
-    add("dns.resp.name", owner)
-    add("dns.resp.type", record.type)
-    if record.type == _OPT:
-        # RFC 6891, section 6.1.2: class and TTL mean something else here.
-        add("dns.rr.udp_payload_size", record.rclass)
-        return
-    add("dns.resp.ttl", record.ttl)
-    if record.type in _NAME_FIELDS and hasattr(record, "rdata"):
-        add(_NAME_FIELDS[record.type], _data(record))
-    elif hasattr(record, "mname"):
-        add("dns.soa.mname", _name(record.mname))
-        add("dns.soa.rname", _name(record.rname))
-        add("dns.soa.serial_number", record.serial)
-    elif hasattr(record, "exchange"):
-        add("dns.mx.mail_exchange", _name(record.exchange))
-    elif record.type == 16 and isinstance(record.rdata, list):
-        for string in record.rdata:
-            add("dns.txt", text(string))
-    add(section, f"{owner} {_TYPES.get(record.type, f'TYPE{record.type}')} {record.ttl} {_data(record)}")
-
-
-def _data(record: Any) -> str:
-    """A record's data as a zone file would have it (RFC 1035, section 5.1; unknown types as in RFC 3597, section 5)."""
-    if hasattr(record, "mname"):
-        numbers = (record.serial, record.refresh, record.retry, record.expire, record.minimum)
-        return " ".join((_name(record.mname), _name(record.rname), *map(str, numbers)))
-    if hasattr(record, "exchange"):
-        return f"{record.preference} {_name(record.exchange)}"
-    if hasattr(record, "target") and hasattr(record, "port"):
-        return f"{record.priority} {record.weight} {record.port} {_name(record.target)}"
-    data = getattr(record, "rdata", None)
-    if isinstance(data, str):
-        return data
-    if isinstance(data, bytes):
-        return _name(data) if record.type in {2, 3, 4, 5, 12, 39} else f"\\# {len(data)} {data.hex()}".rstrip()
-    if isinstance(data, list) and all(isinstance(string, bytes) for string in data):
-        return " ".join(f'"{text(string)}"' for string in data)
-    return "…"
-
-
-def _name(octets: bytes) -> str:
-    """A domain name as Wireshark shows it: without the final dot, and `<Root>` for the root."""
-    return text(octets).removesuffix(".") or "<Root>"
 
 
 def dhcp_fields(message: Any) -> tuple[Fields, bool]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Value = int | str | bytes | bool
+Value = int | float | str | bytes | bool
 Direction = Literal["in", "out"]
 
 
@@ -58,9 +58,9 @@ class Frame:
         return "" if value is None else str(value)
 
     def number_of(self, name: str) -> int:
-        """The first value of `name` as an integer; -1 when absent or not a number."""
+        """The first value of `name` as an integer, without its fraction; -1 when absent or not a number."""
         value = self.get(name)
-        return int(value) if isinstance(value, int) else -1
+        return int(value) if isinstance(value, int | float) else -1
 
     @property
     def node(self) -> str:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from emulator.filters.fields import KNOWN_FIELDS, FieldType
 
-Value = int | str | bytes | bool
+Value = int | float | str | bytes | bool
 _NUMBER_OCTETS = 16
 _ORDER: Mapping[str, Callable[[bytes, Span], bool]] = {
     "<": lambda octets, span: octets < span.low,

@@ -56,12 +56,11 @@ def _status(value: Any) -> Any:
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
-Status = Annotated[
-    int | Literal["nonzero"], PlainValidator(_status, json_schema_input_type=int | Literal["nonzero"])
-]
+Status = Annotated[int | Literal["nonzero"], PlainValidator(_status, json_schema_input_type=int | Literal["nonzero"])]
 Endpoints = Annotated[tuple[EndpointName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 
 DnsType = Literal["A", "AAAA", "MX", "TXT", "NS"]
+
 
 class Check(Model):
     """What all checks have."""
@@ -103,7 +102,7 @@ class Seen(Check):
     """Frames that match `filter` were seen at each place: as often as is said, or at least once."""
 
     check: Literal["seen"]
-    filter: FilterText
+    filter: FilterText = Field(description="Which frames.")
     at: Places = Field(description="Nodes or node:interface, each must see it.")
     count: int | None = Field(None, ge=1, description="Exactly this often at each place; default: at least once.")
     at_least: int | None = Field(None, ge=1, description="At least this often at each place.")
@@ -122,7 +121,7 @@ class NeverSeen(Check):
     """No frame that matches `filter` was seen at any of the places, though they saw other frames."""
 
     check: Literal["never-seen"]
-    filter: FilterText
+    filter: FilterText = Field(description="Which frames.")
     at: Places = Field(description="Nodes or node:interface.")
 
 
@@ -130,8 +129,8 @@ class InOrder(Check):
     """Frames that match the filters were seen one after the other at one interface."""
 
     check: Literal["in-order"]
-    filters: tuple[FilterText, ...] = Field(min_length=2)
-    at: EndpointName
+    filters: tuple[FilterText, ...] = Field(min_length=2, description="Which frames come first, which next, and so on.")
+    at: EndpointName = Field(description="The interface that sees them.")
 
 
 class CommandOutput(Check):
@@ -172,8 +171,8 @@ class EndToEnd(Check):
     (the end-to-end principle, RFC 2775, section 2)."""
 
     check: Literal["end-to-end"]
-    from_: EndpointName = Field(alias="from")
-    to: EndpointName
+    from_: EndpointName = Field(alias="from", description="Where the packets leave.")
+    to: EndpointName = Field(description="Where they arrive.")
     filter: FilterText = Field(description="Which packets, as they leave `from`.")
 
 
@@ -182,8 +181,8 @@ class Encapsulation(Check):
     (RFC 1122, section 1.1.3)."""
 
     check: Literal["encapsulation"]
-    filter: FilterText
-    at: EndpointName
+    filter: FilterText = Field(description="Which frame; the first that matches is taken apart.")
+    at: EndpointName = Field(description="The interface that sees it.")
     layers: tuple[Header, ...] = Field(min_length=2, description="Protocols from the outside in: [eth, ip, tcp, http].")
 
 
@@ -191,8 +190,8 @@ class BitStream(Check):
     """The first frame that matches, as the bits that were sent: fields put together again give the same octets."""
 
     check: Literal["bit-stream"]
-    filter: FilterText
-    at: EndpointName
+    filter: FilterText = Field(description="Which frame; the first that matches is shown.")
+    at: EndpointName = Field(description="The interface that sees it.")
 
 
 class SubnetArithmetic(Check):
@@ -212,8 +211,8 @@ class ArpResolution(Check):
     """One broadcast question, one unicast answer, then no further question while the entry is fresh (RFC 826)."""
 
     check: Literal["arp-resolution"]
-    asker: EndpointName
-    target: EndpointName
+    asker: EndpointName = Field(description="The interface that asks for a MAC.")
+    target: EndpointName = Field(description="The interface whose IPv4 address is asked for.")
 
 
 class AddressConflict(Check):
@@ -255,8 +254,8 @@ class NextHopMac(Check):
     """Frames from a host to another network carry the router's MAC and the far host's address."""
 
     check: Literal["next-hop-mac"]
-    from_: EndpointName = Field(alias="from")
-    to: EndpointName
+    from_: EndpointName = Field(alias="from", description="The host's interface.")
+    to: EndpointName = Field(description="The far host's interface, in another network.")
     router: EndpointName = Field(description="The router's interface on the host's network.")
 
 
@@ -264,14 +263,14 @@ class MacTable(Check):
     """The switch learned each host's MAC on the port where the host's cable is, and nothing else (IEEE 802.1D, 7.8)."""
 
     check: Literal["mac-table"]
-    switch: NodeName
+    switch: NodeName = Field(description="The switch whose table is read.")
 
 
 class NoFlooding(Check):
     """A unicast frame to a learned MAC leaves the switch by that MAC's port only."""
 
     check: Literal["no-flooding"]
-    switch: NodeName
+    switch: NodeName = Field(description="The switch whose ports are watched.")
 
 
 class SpanningTree(Check):
@@ -289,16 +288,16 @@ class Lease(Check):
     """Address, mask, gateway, DNS server and lease time given by DHCP are the lab's, and the host has set them."""
 
     check: Literal["lease"]
-    client: EndpointName
-    server: EndpointName
+    client: EndpointName = Field(description="The interface that asks for an address.")
+    server: EndpointName = Field(description="The interface of the DHCP server on the same network.")
 
 
 class DhcpExchange(Check):
     """Discover, offer, request, acknowledge in order, with one transaction id (RFC 2131, section 3.1)."""
 
     check: Literal["dhcp-exchange"]
-    client: EndpointName
-    server: EndpointName
+    client: EndpointName = Field(description="The interface that asks for an address.")
+    server: EndpointName = Field(description="The interface of the DHCP server on the same network.")
 
 
 class DhcpRenewal(Check):
@@ -306,8 +305,8 @@ class DhcpRenewal(Check):
     server identifier nor requested address is given, and the server acknowledges (RFC 2131, section 4.4.5)."""
 
     check: Literal["dhcp-renewal"]
-    client: EndpointName
-    server: EndpointName
+    client: EndpointName = Field(description="The interface that has an address.")
+    server: EndpointName = Field(description="The interface of the DHCP server on the same network.")
     after: Seconds | None = Field(
         None, description="T1: seconds from the acknowledgement before to the request, give or take 1.5."
     )
@@ -318,19 +317,19 @@ class HopCount(Check):
     `filter` (RFC 1812, section 5.3.1; RFC 8200, section 3)."""
 
     check: Literal["hop-count"]
-    from_: EndpointName = Field(alias="from")
-    to: EndpointName
-    routers: NodeNames
-    filter: FilterText
+    from_: EndpointName = Field(alias="from", description="Where the packets leave.")
+    to: EndpointName = Field(description="Where they arrive.")
+    routers: NodeNames = Field(description="The routers between, in the order of the way.")
+    filter: FilterText = Field(description="Which packets, as they leave `from`.")
 
 
 class SourceNat(Check):
     """The same packet on both sides of a router: source rewritten going out, and back in the answer (RFC 3022)."""
 
     check: Literal["source-nat"]
-    router: NodeName
-    inside: str
-    outside: str
+    router: NodeName = Field(description="The router that translates.")
+    inside: str = Field(description="Its interface with private addresses.")
+    outside: str = Field(description="Its interface with the public address.")
     filter: FilterText = Field(description="Which packets, as they look on the inside.")
 
 
@@ -338,10 +337,10 @@ class PortTranslation(Check):
     """Two clients that use the same source port to one server are told apart by a translated port (RFC 3022, 2.2)."""
 
     check: Literal["port-translation"]
-    router: NodeName
-    inside: str
-    outside: str
-    clients: tuple[EndpointName, ...] = Field(min_length=2)
+    router: NodeName = Field(description="The router that translates.")
+    inside: str = Field(description="Its interface with private addresses.")
+    outside: str = Field(description="Its interface with the public address.")
+    clients: tuple[EndpointName, ...] = Field(min_length=2, description="The interfaces of the clients.")
     filter: FilterText = Field(description="The clients' packets, as they look on the inside.")
 
 
@@ -349,44 +348,44 @@ class DestinationNat(Check):
     """What reaches a published port goes on to the inside server, and its answer comes back from the published port."""
 
     check: Literal["destination-nat"]
-    router: NodeName
-    inside: str
-    outside: str
+    router: NodeName = Field(description="The router that publishes the port.")
+    inside: str = Field(description="Its interface with private addresses.")
+    outside: str = Field(description="Its interface with the public address.")
     port: int = Field(ge=1, le=65535, description="The published port on the outside address.")
-    server: EndpointName
-    server_port: int = Field(ge=1, le=65535)
-    protocol: Literal["tcp", "udp"] = "tcp"
+    server: EndpointName = Field(description="The interface of the server inside.")
+    server_port: int = Field(ge=1, le=65535, description="The port on which the server listens.")
+    protocol: Literal["tcp", "udp"] = Field("tcp", description="The transport protocol.")
 
 
 class Unanswered(Check):
     """Packets that match `filter` arrived at a place, and nothing at all came back to their sender's port."""
 
     check: Literal["unanswered"]
-    filter: FilterText
-    at: EndpointName
+    filter: FilterText = Field(description="Which packets.")
+    at: EndpointName = Field(description="Where they are seen: their sender's interface, or that of whom they are for.")
 
 
 class PrivateDropped(Check):
     """Packets with a private address (RFC 1918) that reach the router go no further, and its counter agrees."""
 
     check: Literal["private-dropped"]
-    router: NodeName
+    router: NodeName = Field(description="The router with `firewall: {drop-private: true}`.")
 
 
 class ConntrackAgrees(Check):
     """Every translated flow of the packets is in the router's connection tracking table, with the same addresses."""
 
     check: Literal["conntrack-agrees"]
-    router: NodeName
-    inside: str
-    outside: str
+    router: NodeName = Field(description="The router that translates.")
+    inside: str = Field(description="Its interface with private addresses.")
+    outside: str = Field(description="Its interface with the public address.")
 
 
 class TcpHandshake(Check):
     """SYN, SYN/ACK, ACK with consistent sequence numbers (RFC 9293, section 3.5)."""
 
     check: Literal["tcp-handshake"]
-    at: EndpointName
+    at: EndpointName = Field(description="The interface that sees the connection.")
     filter: FilterText = Field(description="The client's SYN.")
 
 
@@ -394,7 +393,7 @@ class TcpAcknowledged(Check):
     """Every octet of data that was sent in either direction was acknowledged (RFC 9293, section 3.4)."""
 
     check: Literal["tcp-acknowledged"]
-    at: EndpointName
+    at: EndpointName = Field(description="The interface that sees the connection.")
     filter: FilterText = Field(description="The client's SYN.")
 
 
@@ -402,7 +401,7 @@ class TcpClose(Check):
     """Both sides closed with FIN and each FIN was acknowledged; no RST (RFC 9293, section 3.6)."""
 
     check: Literal["tcp-close"]
-    at: EndpointName
+    at: EndpointName = Field(description="The interface that sees the connection.")
     filter: FilterText = Field(description="The client's SYN.")
 
 
@@ -411,7 +410,7 @@ class TcpStream(Check):
     3.4 and 3.7.1)."""
 
     check: Literal["tcp-stream"]
-    at: EndpointName
+    at: EndpointName = Field(description="The interface that sees the connection.")
     filter: FilterText = Field(description="The client's SYN.")
     octets: int = Field(ge=1, lt=2**31, description="How many octets, exactly; what is sent again counts once.")
     from_: Literal["client", "server"] = Field(alias="from", description="The side that sends them.")
@@ -422,8 +421,8 @@ class Retransmission(Check):
     section 3.8.1)."""
 
     check: Literal["retransmission"]
-    from_: EndpointName = Field(alias="from")
-    to: EndpointName
+    from_: EndpointName = Field(alias="from", description="Where the segments leave.")
+    to: EndpointName = Field(description="Where they should arrive.")
     filter: FilterText = Field(description="The segments, as they leave `from`.")
 
 
@@ -431,8 +430,8 @@ class Lost(Check):
     """Packets that match `filter` leave, do not arrive, and are never sent again: UDP does not ask (RFC 768)."""
 
     check: Literal["lost"]
-    from_: EndpointName = Field(alias="from")
-    to: EndpointName
+    from_: EndpointName = Field(alias="from", description="Where the packets leave.")
+    to: EndpointName = Field(description="Where they should arrive.")
     filter: FilterText = Field(description="The packets that get lost, as they leave `from`.")
 
 
@@ -442,9 +441,11 @@ class ReferralChain(Check):
 
     check: Literal["referral-chain"]
     question: Template = Field(description="The name asked for.")
-    client: NodeName
-    forwarder: NodeName | None = None
-    resolver: NodeName
+    client: NodeName = Field(description="The node that asks.")
+    forwarder: NodeName | None = Field(
+        None, description="The node that passes the question on; left out: the client asks the resolver itself."
+    )
+    resolver: NodeName = Field(description="The node that walks from the root.")
     servers: NodeNames = Field(description="The name servers in the order in which they are asked.")
 
 
@@ -452,9 +453,9 @@ class AnsweredFromCache(Check):
     """The question was answered, and nobody else was asked meanwhile."""
 
     check: Literal["answered-from-cache"]
-    question: Template
-    client: NodeName
-    server: NodeName
+    question: Template = Field(description="The name asked for.")
+    client: NodeName = Field(description="The node that asks.")
+    server: NodeName = Field(description="The node that answers from its cache.")
     quiet: NodeNames = Field(description="Nodes that see no DNS question for the name during the scene.")
 
 
@@ -465,8 +466,8 @@ class DnsAnswer(Check):
     check: Literal["dns-answer"]
     question: Template = Field(description="The name asked for; `.` is the root.")
     type: DnsType = Field("A", description="The type of the records asked for.")
-    client: NodeName
-    server: NodeName
+    client: NodeName = Field(description="The node that asks.")
+    server: NodeName = Field(description="The node that is asked.")
     rcode: Literal["NOERROR", "NXDOMAIN", "SERVFAIL", "REFUSED"] = Field("NOERROR", description="The response code.")
     answers: tuple[Template, ...] | None = Field(
         None,
@@ -486,8 +487,8 @@ class DnsTtlFalls(Check):
     check: Literal["dns-ttl-falls"]
     question: Template = Field(description="The name asked for.")
     type: DnsType = Field("A", description="The type of the records asked for.")
-    client: NodeName
-    server: NodeName
+    client: NodeName = Field(description="The node that asks.")
+    server: NodeName = Field(description="The node that answers from its cache.")
     scenes: tuple[SceneName, ...] = Field(
         min_length=2, max_length=2, description="The last answer in the first, the first answer in the second."
     )
@@ -499,8 +500,8 @@ class DnsRotates(Check):
 
     check: Literal["dns-rotates"]
     question: Template = Field(description="The name asked for.")
-    client: NodeName
-    server: NodeName
+    client: NodeName = Field(description="The node that asks.")
+    server: NodeName = Field(description="The node that is asked.")
     addresses: Addresses = Field(min_length=2, description="All addresses of the name, of one family.")
 
 
@@ -509,8 +510,8 @@ class TlsHandshake(Check):
     without an alert before (RFC 8446, section 2; RFC 5246, section 7.3)."""
 
     check: Literal["tls-handshake"]
-    client: EndpointName
-    server: EndpointName
+    client: EndpointName = Field(description="The interface of the client.")
+    server: EndpointName = Field(description="The interface of the server.")
     server_name: Template = Field(description="The name in the client's greeting (RFC 6066, section 3).")
     port: int = Field(443, ge=1, le=65535, description="The TCP port that the client connects to.")
 
@@ -519,9 +520,9 @@ class HttpPage(Check):
     """The page that the client got is the one that the server has, in packets and in the client's hands."""
 
     check: Literal["http-page"]
-    client: EndpointName
-    server: EndpointName
-    path: str = "/"
+    client: EndpointName = Field(description="The interface of the client.")
+    server: EndpointName = Field(description="The interface of the server.")
+    path: str = Field("/", description="The path of the page.")
     host: Template | None = Field(None, description="The Host header that the client sent.")
     step: str = Field(description="The id of the step whose output is the page.")
 

@@ -298,7 +298,7 @@ class PublishSpec(Model):
     """Destination NAT: a port of the outside address leads to a server inside."""
 
     on: str | None = Field(None, description="The outside interface; default: the first masqueraded one.")
-    protocol: Literal["tcp", "udp"] = "tcp"
+    protocol: Literal["tcp", "udp"] = Field("tcp", description="The transport protocol.")
     port: int = Field(ge=1, le=65535, description="The port that the outside sees.")
     to: NodeName = Field(description="The inside node.")
     to_port: int | None = Field(None, ge=1, le=65535, description="Its port; default: the same.")
@@ -330,7 +330,9 @@ class FirewallSpec(Model):
 class NodeSpec(Model):
     """A node: a host, a router or a switch."""
 
-    kind: Kind = "host"
+    kind: Kind = Field(
+        "host", description="What the node is: a switch forwards frames, a router forwards packets, a host does neither."
+    )
     group: str | None = Field(None, description="The group of `groups` whose settings the node takes.")
     about: str | None = Field(None, description="What the node stands for.")
     interfaces: dict[str, InterfaceForm] = Field(
@@ -488,15 +490,15 @@ class StepSpec(Model):
 class SceneSpec(Model):
     """What happens while the lab is watched: steps, one after the other."""
 
-    name: str = Field(pattern=WORD_PATTERN)
-    about: str | None = None
-    steps: tuple[StepSpec, ...] = Field(min_length=1)
+    name: str = Field(pattern=WORD_PATTERN, description="Unique in the lab; checks name it.")
+    about: str | None = Field(None, description="What happens, in a few words; shown as progress.")
+    steps: tuple[StepSpec, ...] = Field(min_length=1, description="What is done, one after the other.")
 
 
 class BreakSpec(Model):
     """A named way of breaking the lab, and the checks that it must turn to FAIL: the twin of those checks."""
 
-    about: str | None = None
+    about: str | None = Field(None, description="What is broken, in a few words.")
     patch: dict[str, Any] = Field(
         default_factory=dict, description="Changes to this file (JSON Merge Patch, RFC 7396)."
     )
@@ -516,10 +518,12 @@ class LabSpec(Model):
 
     name: str = Field(pattern=LAB_NAME_PATTERN, description="The lab's name.")
     title: str = Field("", description="One line for the list of labs.")
-    defaults: DefaultsSpec = Field(default_factory=DefaultsSpec)
+    defaults: DefaultsSpec = Field(
+        default_factory=DefaultsSpec, description="Settings of everything that does not say otherwise."
+    )
     kinds: dict[Kind, NodeForm] = Field(default_factory=dict, description="Node settings for all nodes of a kind.")
     groups: dict[str, NodeForm] = Field(default_factory=dict, description="Node settings for nodes that name it.")
-    nodes: dict[str, NodeForm] = Field(min_length=1)
+    nodes: dict[str, NodeForm] = Field(min_length=1, description="Hosts, routers and switches by name.")
     links: tuple[LinkForm, ...] = Field((), description="Cables.")
     zones: dict[str, ZoneSpec] = Field(default_factory=dict, description="DNS zones by name, with the final dot.")
     scenes: tuple[SceneSpec, ...] = Field((), description="What `verify` does, in order.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv6Address, IPv6Interface, ip_address
 from pathlib import Path as FilePath
 from typing import Any
 
 from emulator.lab import references
-from emulator.lab.checks import Check
+from emulator.lab.checks import Check, CommandOutput
 from emulator.lab.document import Path
 from emulator.lab.load import Lab, load
 from emulator.lab.model import ACTIONS, BridgeSpec, LabSpec, NodeSpec, StepSpec
@@ -47,6 +48,16 @@ def resolve(lab: Lab) -> ResolvedLab:
         LabFileError: with all problems at once.
     """
     return _Resolver(lab).run()
+
+
+def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """`lookup` for a regular expression: what it finds is matched letter by letter."""
+
+    def find(name: str) -> str | None:
+        found = lookup(name)
+        return None if found is None else re.escape(found)
+
+    return find
 
 
 class _Resolver:
@@ -241,6 +252,11 @@ class _Resolver:
             step = getattr(check, "step", None)
             if step is not None and step not in steps:
                 self.problems.add(("checks", index, "step"), f"no step with the id '{step}'", near(step, sorted(steps)))
+            if isinstance(check, CommandOutput) and check.on in self.spec.nodes and step in steps:
+                runs_on = [node for scene in self.spec.scenes for s in scene.steps if s.id == step for node in s.on]
+                if check.on not in runs_on:
+                    hint = f"it runs on {', '.join(runs_on)}" if runs_on else "it runs no command"
+                    self.problems.add(("checks", index, "on"), f"step '{step}' does not run on {check.on}", hint)
             for field in ("inside", "outside"):
                 name = getattr(check, field, None)
                 router = getattr(check, "router", None)
@@ -393,10 +409,13 @@ class _Resolver:
         changes: dict[str, Any] = {}
         for name, value in check:
             here = (*path, type(check).model_fields[name].alias or name)
+            literal = isinstance(check, CommandOutput) and name in ("matches", "lacks")
             if isinstance(value, str):
                 changes[name] = references.expand(value, self._lookup(here))
             elif isinstance(value, tuple) and all(isinstance(item, str) for item in value):
+                lookups = (self._lookup((*here, index)) for index in range(len(value)))
                 changes[name] = tuple(
-                    references.expand(item, self._lookup((*here, index))) for index, item in enumerate(value)
+                    references.expand(item, _escaped(lookup) if literal else lookup)
+                    for item, lookup in zip(value, lookups, strict=True)
                 )
         return check.model_copy(update=changes)

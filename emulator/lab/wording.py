@@ -29,6 +29,7 @@ _EXPECTED = {
     "tuple_type": "a list",
     "list_type": "a list",
     "ip_v4_address": "an IPv4 address such as 192.168.1.1",
+    "ip_v4_network": "an IPv4 network such as 192.168.1.0/24",
 }
 _HINTS = {"<<": "YAML's merge keys are not used here; give the nodes a `group`"}
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.capture.frame import Frame
-from emulator.lab.checks import ArpResolution, NextHopMac
+from emulator.lab.checks import AddressConflict, ArpResolution, NextHopMac
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, counted, numbers
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 _REQUEST, _REPLY = 1, 2
+_NOBODY = "0.0.0.0"
+"""The sender's address in a probe, which must not change anybody's table (RFC 5227, section 2.1.1)."""
 _USES = 2
 """Packets that must have used the answer before the entry counts as fresh and used."""
 
@@ -132,3 +134,47 @@ def next_hop_mac(check: NextHopMac, view: View) -> Finding:
         "unchanged",
         [*sent, *arrived],
     )
+
+
+def _conflict(view: View, address: str, place: str) -> Finding:
+    """The first probe at a place that somebody else answered."""
+    frames = view.at(place)
+    probes = _arp(frames, _REQUEST, src_proto_ipv4=_NOBODY, dst_proto_ipv4=address)
+    if not probes:
+        return view.lacking(f"an ARP probe for {address} (who has {address}? tell {_NOBODY})", place)
+    replies = _arp(frames, _REPLY, src_proto_ipv4=address)
+    for probe in probes:
+        prober = probe.text("arp.src.hw_mac")
+        for reply in replies:
+            holder = reply.text("arp.src.hw_mac")
+            if reply.number > probe.number and holder != prober and reply.text("eth.dst") in (prober, BROADCAST):
+                names = view.lab.by_mac
+                told = [f"{mac} ({names[mac].place})" if mac in names else mac for mac in (prober, holder)]
+                return passed(
+                    f"{told[0]} probed {address} (frame {probe.number}) and {told[1]} answered that it has it (frame "
+                    f"{reply.number}) at {place}: two MACs for one address",
+                    [probe, reply],
+                )
+    own = [reply for reply in replies if reply.number > probes[0].number]
+    instead = (
+        f"; {at(own[0])} is an answer of {own[0].text('arp.src.hw_mac')} to {own[0].text('eth.dst')}" if own else ""
+    )
+    return absent(
+        f"expected another MAC to answer the probe for {address} of {probes[0].text('arp.src.hw_mac')} in "
+        f"{numbers(probes)}; nobody did at {place}, so the address was free{instead}",
+        place,
+        frames=[*probes, *own],
+    )
+
+
+def address_conflict(check: AddressConflict, view: View) -> Finding:
+    """At each place the probe is seen, and the answer of the one that has the address already."""
+    address = view.literal_address(check.address, "")
+    findings = [_conflict(view, address, place) for place in check.at]
+    for finding in findings:
+        if finding.verdict != "pass":
+            return finding
+    places = check.at[1:]
+    frames = tuple(dict.fromkeys(number for finding in findings for number in finding.frames))
+    tail = f"; seen at {', '.join(places)} too" if places else ""
+    return Finding(findings[0].verdict, findings[0].reason + tail, frames)

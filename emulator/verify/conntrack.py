@@ -34,7 +34,8 @@ def conntrack_agrees(check: ConntrackAgrees, view: View) -> Finding:
     for crossing in sorted(crossings, key=lambda item: item.entering.number):
         entering = flow_of(crossing.entering)
         leaving = flow_of(crossing.leaving) if crossing.leaving else None
-        if entering is None or leaving is None or entering.protocol == "icmp":
+        # The table that is read is that of IPv4.
+        if entering is None or leaving is None or entering.protocol not in ("tcp", "udp") or ":" in entering.source:
             continue
         if (leaving.reversed, entering) not in began:
             began.setdefault((entering, leaving.reversed), crossing)

@@ -1,4 +1,4 @@
-"""DHCP: the four messages of an exchange (RFC 2131, section 3.1) and the lease that comes of it."""
+"""DHCP: the four messages of an exchange (RFC 2131, section 3.1), the lease that comes of it, and its renewal."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
 from emulator.capture.frame import Frame
-from emulator.lab.checks import DhcpExchange, Lease
+from emulator.lab.checks import DhcpExchange, DhcpRenewal, Lease
 from emulator.lab.services import DhcpPool
 from emulator.verify.arp import BROADCAST
-from emulator.verify.finding import DisprovedError, Finding, absent, failed, passed
+from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import DHCP_MESSAGES, at, counted, numbers
+from emulator.verify.wording import DHCP_MESSAGES, at, counted, listed, numbers
 
-_DISCOVER, _OFFER, _REQUEST, _ACK = 1, 2, 3, 5
+_DISCOVER, _OFFER, _REQUEST, _ACK, _NAK = 1, 2, 3, 5, 6
 _EXCHANGE = (_DISCOVER, _OFFER, _REQUEST, _ACK)
 _TO_EVERYBODY = "255.255.255.255"
+_NO_ADDRESS = "0.0.0.0"  # noqa: S104  no listening socket
+_T1_SLACK_S = 1.5
+"""How far a renewal may be from T1: clients count whole seconds."""
+_SECOND_NS = 1_000_000_000
 
 
 def _kind(frame: Frame) -> int:
@@ -144,4 +148,125 @@ def lease(check: Lease, view: View) -> Finding:
         f"DNS server {ack.text('dhcp.option.domain_name_server')}, for {counted(pool.lease_time, 'second')} (frame "
         f"{ack.number})",
         [ack],
+    )
+
+
+def _written(messages: Sequence[Frame]) -> str:
+    """The messages in words: `Request 192.0.2.9 (frame 3), Ack (frame 4)`."""
+    words = []
+    for frame in messages:
+        own = frame.text("dhcp.ip.client")
+        name = DHCP_MESSAGES.get(_kind(frame), f"message {_kind(frame)}")
+        words.append(f"{name}{f' with ciaddr {own}' if own not in ('', _NO_ADDRESS) else ''} (frame {frame.number})")
+    return listed(words, 6) if words else "no DHCP message of it"
+
+
+def _renewed(check: DhcpRenewal, view: View, request: Frame, messages: Sequence[Frame]) -> Finding | Frame:
+    """The acknowledgement of one request, or what is wrong with either."""
+    server, address = view.address(check.server), request.text("dhcp.ip.client")
+    mac = view.lab.interface(check.server).mac
+    if request.text("eth.dst") == BROADCAST or request.text("ip.dst") == _TO_EVERYBODY:
+        return failed(
+            f"expected the renewal to go to {check.server} alone; {at(request)} is for everybody, as a client asks "
+            "that could not reach its own server until T2 (RFC 2131, section 4.4.5: rebinding)",
+            [request],
+        )
+    if request.text("ip.dst") != server or request.text("eth.dst") != mac:
+        return failed(
+            f"expected the renewal to go to {check.server} ({server}, {mac}); {at(request)} goes to "
+            f"{request.text('ip.dst')}, {request.text('eth.dst')}",
+            [request],
+        )
+    if request.text("ip.src") != address:
+        return failed(
+            f"expected the renewal to come from the address that it is about, {address}; {at(request)} comes from "
+            f"{request.text('ip.src')}",
+            [request],
+        )
+    for what, field in (("server identifier", "dhcp_server_id"), ("requested address", "requested_ip_address")):
+        value = request.text(f"dhcp.option.{field}")
+        if value:
+            return failed(
+                f"expected a renewal without a {what} option (RFC 2131, section 4.3.6); {at(request)} has {value}",
+                [request],
+            )
+    transaction = request.number_of("dhcp.id")
+    later = [f for f in messages if f.number > request.number and f.number_of("dhcp.id") == transaction]
+    replies = [frame for frame in later if _kind(frame) in (_ACK, _NAK)]
+    if not replies:
+        strange = [f for f in messages if f.number > request.number and _kind(f) == _ACK]
+        other = f"; the Ack in frame {strange[0].number} has another transaction id" if strange else ""
+        return absent(
+            f"expected an Ack with transaction id {transaction:#010x} to the renewal in {at(request)}; none came{other}",
+            check.client,
+            frames=[request, *strange[:1]],
+        )
+    reply = replies[0]
+    if _kind(reply) == _NAK:
+        return failed(f"expected an Ack to the renewal in {at(request)}; {at(reply)} is a Nak", [request, reply])
+    if reply.text("dhcp.option.dhcp_server_id") != server or reply.text("dhcp.ip.your") != address:
+        return failed(
+            f"expected the Ack to extend {address} from server {server}; {at(reply)} gives "
+            f"{reply.text('dhcp.ip.your')} from server {reply.text('dhcp.option.dhcp_server_id')}",
+            [request, reply],
+        )
+    return reply
+
+
+def _punctual(check: DhcpRenewal, view: View, request: Frame) -> Finding | float:
+    """Seconds from the acknowledgement before to the request, or that they are not T1. All frames count here."""
+    earlier = [
+        frame
+        for frame in _of_client(view.limited_to(None), check.client, check.client)
+        if frame.number < request.number and _kind(frame) == _ACK
+    ]
+    if not earlier:
+        raise MissingEvidenceError(f"the Ack before the renewal in {at(request)} was not captured")
+    seconds = (request.time_ns - earlier[-1].time_ns) / _SECOND_NS
+    if check.after is not None and abs(seconds - check.after) > _T1_SLACK_S:
+        return failed(
+            f"expected the renewal {counted(check.after, 'second')} (T1) after the Ack in frame {earlier[-1].number}; "
+            f"{at(request)} came after {seconds:.1f}",
+            [earlier[-1], request],
+        )
+    return seconds
+
+
+def dhcp_renewal(check: DhcpRenewal, view: View) -> Finding:
+    """Each request with ciaddr goes to the server alone, is acknowledged, and comes when T1 is over."""
+    messages = _of_client(view, check.client, check.client)
+    requests = [f for f in messages if _kind(f) == _REQUEST and f.text("dhcp.ip.client") not in ("", _NO_ADDRESS)]
+    if not requests:
+        return absent(
+            f"expected a Request of {check.client} with its own address in ciaddr{view.when}; saw {_written(messages)}",
+            check.client,
+            frames=messages,
+        )
+    there = _of_client(view, check.client, check.server)
+    cited: list[Frame] = []
+    waited: list[float] = []
+    for request in requests:
+        ack = _renewed(check, view, request, messages)
+        if isinstance(ack, Finding):
+            return ack
+        transaction = request.number_of("dhcp.id")
+        if {_REQUEST, _ACK} - {_kind(f) for f in there if f.number_of("dhcp.id") == transaction}:
+            return absent(
+                f"expected the Request and the Ack of {numbers([request, ack])} also at {check.server}; not seen there",
+                check.server,
+                frames=[request, ack],
+            )
+        if check.after is not None:
+            seconds = _punctual(check, view, request)
+            if isinstance(seconds, Finding):
+                return seconds
+            waited.append(seconds)
+        cited += [request, ack]
+    request, ack = cited[:2]
+    tail = f", {waited[0]:.1f} s after the Ack before (T1 = {check.after} s)" if waited else ""
+    more = f"; {counted(len(requests), 'renewal')} in all" if len(requests) > 1 else ""
+    return passed(
+        f"Request with ciaddr {request.text('dhcp.ip.client')} to {check.server} alone (frame {request.number}){tail}, "
+        f"Ack with the same transaction id {request.number_of('dhcp.id'):#010x} (frame {ack.number}){more}",
+        cited,
     )

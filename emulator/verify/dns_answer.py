@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from emulator.capture.frame import Frame
 from emulator.lab.checks import DnsAnswer, DnsRotates, DnsTtlFalls
@@ -100,7 +100,8 @@ def _difference(check: DnsAnswer, view: View, question: _Question, reply: Frame)
     for field, (name, is_set) in _flags(reply).items():
         wanted = getattr(check, field)
         if wanted is not None and wanted is not is_set:
-            return f"an answer that is {'' if wanted else 'not '}{field} ({name} flag {wanted:d}); {at(reply)} has {name} {is_set:d}"
+            what = field if wanted else f"not {field}"
+            return f"an answer that is {what} ({name} flag {wanted:d}); {at(reply)} has {name} flag {is_set:d}"
     values = question.values(reply)
     has = f"{at(reply)} has {listed([shown(value) for value in values], 8) if values else 'none'}"
     if check.answers is not None:
@@ -183,24 +184,20 @@ def dns_ttl_falls(check: DnsTtlFalls, view: View) -> Finding:
     )
 
 
-def _addresses(check: DnsRotates, view: View, kind: str) -> list[str]:
-    """The addresses of the check, names of nodes resolved."""
-    version = 6 if kind == "AAAA" else 4
-    found = []
-    for text in check.addresses:
-        try:
-            found.append(str(ip_address(text)))
-        except ValueError:
-            fixed = [a.ip for a in _fixed(view, text) if a.ip.version == version]
-            found.append(str(fixed[0]) if fixed else view.literal_address(text, ""))
-    return found
+def _address(view: View, text: str) -> IPv4Address | IPv6Address:
+    """An address of the lab file: as it stands, or of the node or node:interface that it names."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return ip_address(view.literal_address(text, ""))
 
 
 def dns_rotates(check: DnsRotates, view: View) -> Finding:
     """The same addresses in each answer, in more than one order."""
-    kind = _kind(check, view)
+    addresses = [_address(view, text) for text in check.addresses]
+    wanted = [str(address) for address in addresses]
+    kind = "AAAA" if addresses[0].version == 6 else "A"
     question = _Question(plain(view.expand(check.question)), kind, check.client, check.server)
-    wanted = _addresses(check, view, kind)
     found = question.askings(view)
     answered = [(asking, asking.reply) for asking in found if asking.reply is not None]
     if not answered:

@@ -116,7 +116,9 @@ class _Cutter:
         self._need("ip", start, 20)
         size, total = 4 * (self.data[start] & 0x0F), self._number(start + 2)
         if self.data[start] >> 4 != 4 or size < 20 or total < size:
-            raise self._wrong(f"its IPv4 header has version {self.data[start] >> 4}, {size} octets of header in {total}")
+            raise self._wrong(
+                f"its IPv4 header has version {self.data[start] >> 4}, {size} octets of header in {total}"
+            )
         position = self._need("ip", start, size)
         self._fill(start + total)
         protocol = self.data[start + 9]
@@ -187,7 +189,8 @@ def encapsulation(check: Encapsulation, view: View) -> Finding:
     names = tuple(part.name for part in parts)
     if names != check.layers:
         return failed(
-            f"expected {', '.join(check.layers)} in {at(frame)}, from the outside in; it has {', '.join(names)}", [frame]
+            f"expected {', '.join(check.layers)} in {at(frame)}, from the outside in; it has {', '.join(names)}",
+            [frame],
         )
     if names != frame.layers:
         return failed(
@@ -232,8 +235,8 @@ def bit_stream(check: BitStream, view: View) -> Finding:
     if rebuilt != captured:
         wrong = next(n for n, (a, b) in enumerate(zip(rebuilt, captured.ljust(14, b"\0"), strict=True)) if a != b)
         return failed(
-            f"expected the fields of {at(frame)} to give its bits; octet {wrong} is {_bits(captured[wrong : wrong + 1])} "
-            f"on the wire and {_bits(rebuilt[wrong : wrong + 1])} from the fields",
+            f"expected the fields of {at(frame)} to give its bits; octet {wrong} is "
+            f"{_bits(captured[wrong : wrong + 1])} on the wire and {_bits(rebuilt[wrong : wrong + 1])} from the fields",
             [frame],
         )
     if not frame.reencoded:
@@ -245,7 +248,7 @@ def bit_stream(check: BitStream, view: View) -> Finding:
         )
     field = "type" if frame.fields.get("eth.type") else "length"
     return passed(
-        f"{at(frame)} is {8 * frame.length:,} bits, and its fields give the same bits again; the first 112: destination "
-        f"{_bits(captured[:6])}, source {_bits(captured[6:12])}, {field} {_bits(captured[12:])}",
+        f"{at(frame)} is {8 * frame.length:,} bits, and its fields give the same bits again; the first 112: "
+        f"destination {_bits(captured[:6])}, source {_bits(captured[6:12])}, {field} {_bits(captured[12:])}",
         [frame],
     )

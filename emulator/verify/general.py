@@ -10,7 +10,7 @@ from emulator.verify.wording import at, counted, listed, numbers, saw, told
 
 
 def seen(check: Seen, view: View) -> Finding:
-    """Matching frames at each place; with `count`, exactly so many."""
+    """Matching frames at each place: exactly `count`, or within the bounds, or at least one."""
     text = view.wanted(check.filter)
     cited: list[Frame] = []
     told_places = []
@@ -18,13 +18,20 @@ def seen(check: Seen, view: View) -> Finding:
         found = view.matching(check.filter, view.at(place))
         if not found:
             return view.lacking(f"frames that match {text}", place)
-        if check.count is not None and len(found) != check.count:
-            expected = f"expected {counted(check.count, 'frame')} that match {text} at {place}{view.when}"
-            return absent(f"{expected}; saw {numbers(found)}", place, frames=found)
+        least, most = check.count or check.at_least or 1, check.count or check.at_most or len(found)
+        if not least <= len(found) <= most:
+            bounds = "" if check.count else "at least " if len(found) < least else "at most "
+            limit = least if len(found) < least else most
+            return absent(
+                f"expected {bounds}{counted(limit, 'frame')} that match {text} at {place}{view.when}; saw "
+                f"{len(found):,}: {numbers(found)}",
+                place,
+                frames=found,
+            )
         told_places.append(f"{numbers(found)} at {place}")
         cited += found
     finding = passed(f"seen {listed(told_places, 4)}: {told(cited[0])}", cited)
-    return finding if check.count is None else finding.if_whole(*check.at)
+    return finding if check.count is None and check.at_most is None else finding.if_whole(*check.at)
 
 
 def never_seen(check: NeverSeen, view: View) -> Finding:

@@ -22,11 +22,18 @@ def _ttl(frame: Frame) -> int:
     return frame.number_of("ip.ttl") if frame.fields.get("ip.ttl") else frame.number_of("ipv6.hlim")
 
 
+def _limit(frame: Frame) -> str:
+    """What the field is called that each router counts down."""
+    return "hop limit" if frame.fields.get("ipv6.hlim") else "TTL"
+
+
 def _walk(check: HopCount, view: View, start: Frame) -> Finding | list[Frame]:
     """The frames of one packet's way through the routers, or what is wrong with it."""
     journey = view.sightings.journey(start)
-    way, ttl = [start], _ttl(start)
-    expected = f"{check.to} with TTL {ttl - len(check.routers)}"
+    way, ttl, name = [start], _ttl(start), _limit(start)
+    if ttl < 0:
+        return failed(f"expected IP packets; {at(start)} is none ({told(start)})", [start])
+    expected = f"{check.to} with {name} {ttl - len(check.routers)}"
     stops = [(router, direction) for router in check.routers for direction in ("in", "out")]
     for node, direction in [*stops, (check.to, "in")]:
         ttl -= direction == "out"
@@ -34,15 +41,15 @@ def _walk(check: HopCount, view: View, start: Frame) -> Finding | list[Frame]:
         if not passing:
             last = journey[-1]
             return absent(
-                f"frame {start.number} left {start.interface} with TTL {_ttl(start)} and was last seen at "
-                f"{last.interface} ({last.direction}) with TTL {_ttl(last)}; expected {expected}",
+                f"frame {start.number} left {start.interface} with {name} {_ttl(start)} and was last seen at "
+                f"{last.interface} ({last.direction}) with {name} {_ttl(last)}; expected {expected}",
                 check.to,
                 *check.routers,
                 frames=[*way, last],
             )
         way.append(passing[0])
         if _ttl(passing[0]) != ttl:
-            return failed(f"{at(passing[0])} has TTL {_ttl(passing[0])}; expected {ttl}, and at {expected}", way)
+            return failed(f"{at(passing[0])} has {name} {_ttl(passing[0])}; expected {ttl}, and at {expected}", way)
     others = {f.node for f in journey if view.lab.nodes[f.node].forwards} - set(check.routers)
     if others:
         told_others = listed(sorted(others))
@@ -51,7 +58,7 @@ def _walk(check: HopCount, view: View, start: Frame) -> Finding | list[Frame]:
 
 
 def hop_count(check: HopCount, view: View) -> Finding:
-    """Each packet arrives, and each router on its way takes one off its TTL."""
+    """Each packet arrives, and each router on its way takes one off its TTL, or off the hop limit of IPv6."""
     for place in (check.to, *check.routers):
         view.interfaces_at(place)
     starts = view.matching(check.filter, view.at(check.from_, direction="out"))
@@ -63,7 +70,7 @@ def hop_count(check: HopCount, view: View) -> Finding:
         if isinstance(way, Finding):
             return way
         ways.append(way)
-    ttls = [f"TTL {_ttl(starts[0])}"]
+    ttls = [f"{_limit(starts[0])} {_ttl(starts[0])}"]
     ttls += [f"{_ttl(ways[0][2 * number])} ({router})" for number, router in enumerate(check.routers, start=1)]
     return passed(
         f"{' → '.join(ttls)}, {counted(len(starts), 'packet')} from {check.from_} to {check.to}: "
@@ -83,6 +90,12 @@ def unanswered(check: Unanswered, view: View) -> Finding:
         flow = flow_of(frame)
         if flow is not None:
             first.setdefault(flow, frame)
+    if not first:
+        return failed(
+            f"expected TCP, UDP or echo packets, to which there can be an answer; {at(asked[0])} is none "
+            f"({told(asked[0])})",
+            asked,
+        )
     for frame in frames:
         flow, quoted = flow_of(frame), quoted_flow(frame)
         question = first.get(flow.reversed) if flow else first.get(quoted)

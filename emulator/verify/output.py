@@ -66,8 +66,9 @@ def _judged(check: CommandOutput, view: View, output: Output) -> Finding:
     text = _printed(output)
     said = f"it printed {_tail(text)}"
     if not _has_status(output, check.status):
-        wanted = {None: "to run", "nonzero": "to run and to fail with a status other than 0"}
-        expected = wanted.get(check.status, f"to end with status {check.status}")
+        expected = "to run" if check.status is None else f"to end with status {check.status}"
+        if check.status == "nonzero":
+            expected = "to run and to fail with a status other than 0"
         return failed(f"expected {_command(output)} {expected}; {_ended(output)}; {said}")
     if check.lacks and output.status is None:
         return failed(
@@ -87,19 +88,25 @@ def _judged(check: CommandOutput, view: View, output: Output) -> Finding:
                 f"{shown(_line(text, match), 80)}"
             )
     parts = [f"printed {listed(list(dict.fromkeys(found)))}"] if found else []
-    parts += [f"nothing that matches {listed([shown(view.expand(text)) for text in check.lacks])}"] if check.lacks else []
+    parts += (
+        [f"nothing that matches {listed([shown(view.expand(text)) for text in check.lacks])}"] if check.lacks else []
+    )
     return passed(f"{_command(output)}: {', '.join([*parts, _ended(output)])}")
 
 
 def command_output(check: CommandOutput, view: View) -> Finding:
     """On each node where the step ran, its command printed and ended as it should."""
     steps = [step for scene in view.lab.scenes for step in scene.steps if step.id == check.step]
-    nodes = [check.on] if check.on else list(dict.fromkeys(node for step in steps for node in step.nodes))
-    outputs = [view.evidence.output(check.step, node) for node in nodes or [None]]
-    for node, output in zip(nodes or [None], outputs, strict=True):
+    ran = [output.node for output in view.evidence.outputs if output.step == check.step]
+    nodes = [check.on] if check.on else list(dict.fromkeys([*ran, *(node for step in steps for node in step.nodes)]))
+    if not nodes:
+        raise MissingEvidenceError(f'step "{check.step}" never ran')
+    findings = []
+    for node in nodes:
+        output = view.evidence.output(check.step, node)
         if output is None:
-            raise MissingEvidenceError(f'step "{check.step}" never ran' + (f" on {node}" if node else ""))
-    findings = [_judged(check, view, output) for output in outputs if output is not None]
+            raise MissingEvidenceError(f'step "{check.step}" never ran on {node}')
+        findings.append(_judged(check, view, output))
     for finding in findings:
         if finding.verdict != "pass":
             return finding

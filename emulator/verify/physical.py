@@ -13,6 +13,7 @@ from emulator.verify.wording import at, counted, listed, numbers, told
 
 _ETHERNET_OCTETS = 14
 _VLAN_TAG_OCTETS = 4
+_LOOPBACK = "lo"
 _BAD, _GOOD = 0, 1
 _CHECKSUMS = {"IPv4": ("ip", None), "TCP": ("tcp", 6), "UDP": ("udp", 17), "ICMP": ("icmp", 1)}
 
@@ -67,15 +68,21 @@ def re_encode(_check: ReEncode, view: View) -> Finding:
     ).if_whole()
 
 
+def _on_a_link(frame: Frame) -> bool:
+    """Whether a frame was on a link and not on loopback, where the kernel neither fills in checksums nor keeps to the
+    MTU of a link (its own is 65,536 octets)."""
+    return frame.interface.partition(":")[2] != _LOOPBACK
+
+
 def _payload_octets(frame: Frame) -> int:
     """How much of the frame the MTU limits: all but the Ethernet header (RFC 894) and VLAN tags."""
     return frame.length - _ETHERNET_OCTETS - _VLAN_TAG_OCTETS * len(frame.fields.get("vlan.id", ()))
 
 
 def within_mtu(_check: WithinMtu, view: View) -> Finding:
-    """No frame carries more octets than the MTU of its interface."""
+    """No frame carries more octets than the MTU of its interface; loopback is left out."""
     mtu = {interface.place: interface.mtu_bytes for interface in view.lab.interfaces()}
-    frames = [frame for frame in view.frames if frame.interface in mtu]
+    frames = [frame for frame in view.frames if frame.interface in mtu and _on_a_link(frame)]
     large = [frame for frame in frames if _payload_octets(frame) > mtu[frame.interface]]
     if large:
         first = large[0]
@@ -95,11 +102,11 @@ def within_mtu(_check: WithinMtu, view: View) -> Finding:
 
 
 def checksums(_check: Checksums, view: View) -> Finding:
-    """No checksum is wrong. One that could not be verified counts neither way."""
+    """No checksum is wrong. One that could not be verified counts neither way; loopback is left out."""
     good: Counter[str] = Counter()
     wrong: list[tuple[str, Frame]] = []
     unverified = 0
-    for frame in view.frames:
+    for frame in filter(_on_a_link, view.frames):
         for name, (field, protocol) in _CHECKSUMS.items():
             status = frame.number_of(f"{field}.checksum.status")
             if status < 0 or (protocol is not None and frame.number_of("ip.proto") not in (protocol, -1)):

@@ -25,7 +25,8 @@ def _held(view: View, interface: Interface) -> list[tuple[IPv4Interface, str]]:
         if info.get("family") == "inet"
     )
     return [
-        (IPv4Interface(f"{info['local']}/{info.get('prefixlen', 32)}"), str(info.get("broadcast", ""))) for info in infos
+        (IPv4Interface(f"{info['local']}/{info.get('prefixlen', 32)}"), str(info.get("broadcast", "")))
+        for info in infos
     ]
 
 
@@ -48,7 +49,7 @@ def _differences(check: SubnetArithmetic, own: IPv4Interface, broadcast: str, ro
     if f"{network}/{prefix}" != str(check.network):
         yield f"its network is {own.ip} & {IPv4Address(mask)} = {network}/{prefix}, expected {check.network}"
     if last != check.broadcast:
-        yield f"its broadcast address is {network} | {IPv4Address(~mask & _ALL_ONES)} = {last}, expected {check.broadcast}"
+        yield f"its broadcast is {network} | {IPv4Address(~mask & _ALL_ONES)} = {last}, expected {check.broadcast}"
     if hosts != check.hosts:
         yield f"it has room for 2^{32 - prefix} − 2 = {hosts:,} hosts, expected {check.hosts:,}"
     if check.first is not None and check.first != network + 1:

@@ -1,4 +1,5 @@
-"""TCP at one interface: the handshake, acknowledgement of every octet, the orderly close (RFC 9293)."""
+"""TCP (RFC 9293): the handshake, acknowledgement of every octet, the orderly close; a stream without gaps; what gets
+lost is sent again."""
 
 from __future__ import annotations
 
@@ -6,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
-from emulator.lab.checks import TcpAcknowledged, TcpClose, TcpHandshake
+from emulator.lab.checks import Retransmission, TcpAcknowledged, TcpClose, TcpHandshake, TcpStream
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import Flow, flow_of
 from emulator.verify.view import View
 from emulator.verify.wording import at, counted, numbers
 
 _MODULUS = 1 << 32
+_MSS_4, _MSS_6 = 536, 1220
+"""The maximum segment size towards one that tells none, over IPv4 and over IPv6 (RFC 9293, section 3.7.1)."""
 
 
 def distance(start: int, number: int) -> int:
@@ -242,3 +245,141 @@ def tcp_close(check: TcpClose, view: View) -> Finding:
     """A FIN from each side, each acknowledged, and no reset."""
     found = connections(view, check.at, check.filter)
     return _first_failure([_closed(each) for each in found]) if found else _no_connection(view, check.at, check.filter)
+
+
+def _streamed(check: TcpStream, connection: Connection) -> Finding:
+    refused = _refused(connection)
+    if refused:
+        return refused
+    by_client = check.from_ == "client"
+    sender, place = connection.name(by_client), connection.place
+    initial = connection.initial(by_client)
+    told = next(frame for frame in connection.sent(not by_client) if _has(frame, "syn"))
+    mss = told.number_of("tcp.options.mss_val")
+    limit = mss if mss > 0 else _MSS_6 if told.fields.get("ipv6.src") else _MSS_4
+    said = f"the MSS of {limit:,} octets that {at(told)} tells" if mss > 0 else f"{limit:,} octets, for no MSS was told"
+    data = [frame for frame in connection.sent(by_client) if _octets(frame)]
+    if initial is None or not data:
+        return absent(
+            f"expected {counted(check.octets, 'octet')} of {sender} at {place}; no data came",
+            place,
+            frames=[connection.syn],
+        )
+    large = [frame for frame in data if _octets(frame) > limit]
+    if large:
+        return failed(
+            f"expected segments within {said}; {at(large[0])} carries {_octets(large[0]):,} octets, "
+            f"{counted(len(large), 'such segment')} in all",
+            [told, *large],
+        )
+    start, reached = initial + 1, 0
+    repeated: list[Frame] = []
+    for frame in sorted(data, key=lambda frame: distance(start, _seq(frame))):
+        offset = distance(start, _seq(frame))
+        if offset > reached:
+            return absent(
+                f"expected sequence number {(start + reached) % _MODULUS} after {counted(reached, 'octet')} of "
+                f"{sender} at {place}; the next that came is {_seq(frame)} in {at(frame)}: {counted(offset - reached, 'octet')} "
+                "missing",
+                place,
+                frames=[frame],
+            )
+        if offset + _octets(frame) <= reached:
+            repeated.append(frame)
+        reached = max(reached, offset + _octets(frame))
+    if reached != check.octets:
+        return absent(
+            f"expected {counted(check.octets, 'octet')} of {sender} at {place}; {reached:,} came ({numbers(data)})",
+            place,
+            frames=[data[0], data[-1]],
+        )
+    again = f"; {counted(len(repeated), 'segment')} came twice and count once" if repeated else ""
+    return passed(
+        f"{sender} sent {counted(reached, 'octet')} in {counted(len(data) - len(repeated), 'segment')} of at most "
+        f"{max(map(_octets, data)):,} octets ({numbers(data)}), within {said}; sequence numbers "
+        f"{start % _MODULUS} to {(start + reached - 1) % _MODULUS} without a gap{again}",
+        [told, data[0], data[-1]],
+    )
+
+
+def tcp_stream(check: TcpStream, view: View) -> Finding:
+    """All octets of one side are there, in segments that the other side is ready to take."""
+    found = connections(view, check.at, check.filter)
+    if not found:
+        return _no_connection(view, check.at, check.filter)
+    return _first_failure([_streamed(check, each) for each in found])
+
+
+def _arrival(view: View, frame: Frame, place: str) -> Frame | None:
+    """Where a packet that left arrived at a place; None when it did not."""
+    journey = view.sightings.journey(frame)[1:]
+    return next((f for f in journey if f.interface == place and f.direction != "out"), None)
+
+
+def _covers(frame: Frame, lost: Frame) -> bool:
+    """Whether a segment carries all the octets of another one, with the same sequence numbers."""
+    offset = distance(_seq(frame), _seq(lost))
+    if offset < 0 or offset + _octets(lost) > _octets(frame):
+        return False
+    own, gone = frame.get("tcp.payload"), lost.get("tcp.payload")
+    if not isinstance(own, bytes) or not isinstance(gone, bytes):
+        return True
+    return own[offset : offset + len(gone)] == gone
+
+
+def _sent_again(check: Retransmission, view: View, lost: Frame, sent: Sequence[Frame]) -> Finding | tuple[Frame, Frame]:
+    """The segment that made up for a lost one, as it left and as it arrived, or what is wrong."""
+    flow, what = flow_of(lost), f"{at(lost)} (sequence number {_seq(lost)}, {counted(_octets(lost), 'octet')})"
+    later = [f for f in sent if f.number > lost.number and flow_of(f) == flow and _covers(f, lost)]
+    if not later:
+        return absent(
+            f"expected {what}, which did not arrive at {check.to}, to be sent again; it never was",
+            check.from_,
+            frames=[lost],
+        )
+    for frame in sorted(later, key=lambda frame: _seq(frame) != _seq(lost)):
+        arrived = _arrival(view, frame, check.to)
+        if arrived is not None:
+            return frame, arrived
+    return absent(
+        f"expected {what} to arrive at {check.to} when it was sent again; {numbers(later)} did not arrive either",
+        check.to,
+        frames=[lost, *later],
+    )
+
+
+def retransmission(check: Retransmission, view: View) -> Finding:
+    """At least one segment gets lost, and every one that does is made up for by another with its sequence number."""
+    view.interfaces_at(check.to)
+    sent = [f for f in view.at(check.from_, direction="out") if _octets(f) and flow_of(f) is not None]
+    chosen = view.matching(check.filter, sent)
+    if not chosen:
+        return view.lacking(f"segments with data that match {view.wanted(check.filter)}", check.from_)
+    lost = [frame for frame in chosen if _arrival(view, frame, check.to) is None]
+    if not lost:
+        return failed(
+            f"expected a segment to get lost between {check.from_} and {check.to}, and to be sent again; all "
+            f"{counted(len(chosen), 'segment')} arrived ({numbers(chosen)})",
+            chosen,
+        )
+    pairs: list[tuple[Frame, Frame, Frame]] = []
+    for frame in lost:
+        again = _sent_again(check, view, frame, sent)
+        if isinstance(again, Finding):
+            return again
+        pairs.append((frame, *again))
+    same = [pair for pair in pairs if _seq(pair[0]) == _seq(pair[1])]
+    if not same:
+        return failed(
+            f"expected a lost segment to be sent again with its sequence number {_seq(lost[0])}; its octets came in "
+            f"{at(pairs[0][1])}, which begins with {_seq(pairs[0][1])}",
+            [frame for pair in pairs for frame in pair],
+        )
+    gone, left, arrived = same[0]
+    rest = f"; so were {counted(len(pairs) - 1, 'other lost segment')}" if len(pairs) > 1 else ""
+    return passed(
+        f"{at(gone)} (sequence number {_seq(gone)}, {counted(_octets(gone), 'octet')}) did not arrive at {check.to}; "
+        f"it was sent again with the same sequence number {(left.time_ns - gone.time_ns) / 1e6:,.0f} ms later (frame "
+        f"{left.number}) and arrived (frame {arrived.number}){rest}",
+        [frame for pair in pairs for frame in pair],
+    ).if_whole(check.to)

@@ -39,7 +39,9 @@ def lost(check: Lost, view: View) -> Finding:
                 [frame, *again],
             )
     if not arrived:
-        raise MissingEvidenceError(f"{check.to} got no frame at all{view.when}, so nothing can be said of what it lacks")
+        raise MissingEvidenceError(
+            f"{check.to} got no frame at all{view.when}, so nothing can be said of what it lacks"
+        )
     return passed(
         f"{told(gone[0])} left {check.from_} ({numbers(gone)}, {counted(len(gone), 'packet')}), did not arrive at "
         f"{check.to}, where {counted(len(arrived), 'other frame')} came in, and was not sent again",

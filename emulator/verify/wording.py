@@ -61,7 +61,10 @@ def told(frame: Frame) -> str:
             return f"ARP who has {asked}? tell {asker}"
         return f"ARP {asker} is at {frame.text('arp.src.hw_mac')}"
     source, target = (frame.text("ip.src") or frame.text("ipv6.src"), frame.text("ip.dst") or frame.text("ipv6.dst"))
-    protocol = frame.number_of("ip.proto")
+    protocol = max(frame.number_of("ip.proto"), frame.number_of("ipv6.nxt"))
+    if frame.fields.get("ipv6.src") and protocol in (6, 17):
+        # Before a port, the address is in brackets (RFC 3986, section 3.2.2).
+        source, target = f"[{source}]", f"[{target}]"
     if protocol == 6:
         flags = ",".join(flag.upper() for flag in _TCP_FLAGS if frame.number_of(f"tcp.flags.{flag}") == 1)
         ends = f"{source}:{frame.text('tcp.srcport')} → {target}:{frame.text('tcp.dstport')}"
@@ -76,6 +79,8 @@ def told(frame: Frame) -> str:
         return f"UDP {source}:{frame.text('udp.srcport')} → {target}:{frame.text('udp.dstport')}"
     if protocol == 1:
         return f"ICMP type {frame.number_of('icmp.type')} {source} → {target}"
+    if frame.fields.get("icmpv6.type"):
+        return f"ICMPv6 type {frame.number_of('icmpv6.type')} {source} → {target}"
     if source:
         return f"IP protocol {protocol} {source} → {target}"
     return f"{frame.text('eth.src') or 'a frame'} → {frame.text('eth.dst') or 'somewhere'}"
