@@ -1,8 +1,8 @@
 """Packets taken apart into frames with named fields. The only module that imports scapy.
 
-Fields are named as Wireshark's display filters are, and hold what those hold: whole numbers, flags as booleans,
-addresses and names as text, payloads as octets. Names of our own begin with `wirelab.`. A layer `malformed` (and
-`_ws.malformed`) means: a header, a message or what it announces does not fit in the frame.
+Fields are named as Wireshark's display filters are, and hold what those hold: numbers, flags as booleans, times as
+seconds since 1970, addresses and names as text, payloads as octets. Names of our own begin with `wirelab.`. A layer
+`malformed` (and `_ws.malformed`) means: a header, a message or what it announces does not fit in the frame.
 """
 
 # ruff: noqa: E402
@@ -33,6 +33,7 @@ _HEADERS: Final[Mapping[str, type[Layer]]] = {
     for kind in (
         l2.Ether,
         l2.Dot1Q,
+        l2.LLC,
         l2.ARP,
         inet.IP,
         inet.ICMP,

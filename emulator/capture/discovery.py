@@ -7,6 +7,7 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from emulator.capture.application import Fields, text
+from emulator.capture.frame import Value
 
 _SOURCE_LINK, _TARGET_LINK, _PREFIX, _MTU, _NONCE, _ROUTE, _RDNSS, _DNSSL = 1, 2, 3, 5, 14, 24, 25, 31
 _UNIT_OCTETS: Final = 8
@@ -67,14 +68,15 @@ def _option(kind: int, option: bytes) -> Fields:
     if kind == _DNSSL and size >= 16:
         return {
             "icmpv6.opt.dnssl.lifetime": [int.from_bytes(option[4:8], "big")],
-            "icmpv6.opt.dnssl": list(_names(option[8:])),
+            "icmpv6.opt.dnssl": _names(option[8:]),
         }
     return {}
 
 
-def _names(octets: bytes) -> list[str]:
+def _names(octets: bytes) -> list[Value]:
     """Domain names without compression, zeros after the last (RFC 8106, section 5.2); those before a wrong one."""
-    found, labels = [], []
+    found: list[Value] = []
+    labels: list[str] = []
     while octets:
         length = octets[0]
         if length > 63 or length >= len(octets) or (not length and not labels):

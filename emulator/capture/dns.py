@@ -24,7 +24,16 @@ _TYPES: Final = {
 _NAME_FIELDS: Final = {1: "dns.a", 2: "dns.ns", 5: "dns.cname", 12: "dns.ptr.domain_name", 28: "dns.aaaa"}
 _OPT: Final = 41
 _DS, _RRSIG, _NSEC, _DNSKEY, _NSEC3, _NSEC3PARAM = 43, 46, 47, 48, 50, 51
-_SIGNED: Final = frozenset({_DS, _RRSIG, _NSEC, _DNSKEY, _NSEC3, _NSEC3PARAM})
+_SIGNED: Final = {
+    _DS: "digesttype",
+    _RRSIG: "signersname",
+    _NSEC: "nextname",
+    _DNSKEY: "algorithm",
+    _NSEC3: "nexthashedownername",
+    _NSEC3PARAM: "iterations",
+}
+"""Types of DNSSEC, and scapy's name of the last value that such a record must have (RFC 4034, RFC 5155)."""
+
 _RSAMD5: Final = 1
 """An algorithm whose key tags are computed in another way; it must not be used (RFC 8624, section 3.1)."""
 
@@ -91,7 +100,7 @@ def _record_fields(record: Any, section: str, fields: Fields) -> None:
     elif record.type == 16 and isinstance(record.rdata, list):
         for string in record.rdata:
             add("dns.txt", text(string))
-    elif record.type in _SIGNED:
+    elif _is_signed(record):
         for name, value in _signed_fields(record).items():
             add(name, value)
     add(section, f"{owner} {_type(record.type)} {record.ttl} {_data(record)}")
@@ -106,7 +115,7 @@ def _data(record: Any) -> str:
         return f"{record.preference} {_name(record.exchange)}"
     if hasattr(record, "target") and hasattr(record, "port"):
         return f"{record.priority} {record.weight} {record.port} {_name(record.target)}"
-    if record.type in _SIGNED:
+    if _is_signed(record):
         return _signed_data(record)
     data = getattr(record, "rdata", None)
     if isinstance(data, str):
@@ -125,6 +134,11 @@ def _name(octets: bytes) -> str:
 
 def _type(number: int) -> str:
     return _TYPES.get(number, f"TYPE{number}")
+
+
+def _is_signed(record: Any) -> bool:
+    """Whether this is a record of DNSSEC that has all its values."""
+    return record.type in _SIGNED and _SIGNED[record.type] in record.fields
 
 
 def _signed_fields(record: Any) -> dict[str, Value]:
@@ -157,9 +171,21 @@ def _signed_fields(record: Any) -> dict[str, Value]:
 
 def _key_tag(record: Any) -> int:
     """The key tag of a DNSKEY record (RFC 4034, appendix B)."""
-    data = struct.pack("!HBB", int(record.flags), record.protocol, record.algorithm) + record.publickey
+    key: bytes = record.publickey
+    data = struct.pack("!HBB", int(record.flags), record.protocol, record.algorithm) + key
     total = sum(data[::2]) * 256 + sum(data[1::2])
     return (total + (total >> 16)) & 0xFFFF
+
+
+def _types(bitmaps: bytes) -> list[str]:
+    """The names of the types in type bit maps (RFC 4034, section 4.1.2), as far as those are whole."""
+    found = []
+    while len(bitmaps) > 2:
+        window, size = bitmaps[0] * 256, bitmaps[1]
+        bits = bitmaps[2 : 2 + size]
+        found += [_type(window + bit) for bit in range(len(bits) * 8) if bits[bit // 8] & 0x80 >> bit % 8]
+        bitmaps = bitmaps[2 + size :]
+    return found
 
 
 def _signed_data(record: Any) -> str:
@@ -174,10 +200,10 @@ def _signed_data(record: Any) -> str:
     elif record.type == _DNSKEY:
         words = int(record.flags), record.protocol, record.algorithm, b64encode(record.publickey).decode()
     elif record.type == _NSEC:
-        words = _name(record.nextname), *map(_type, record.typebitmaps or ())
+        words = _name(record.nextname), *_types(record.typebitmaps)
     else:
         words = record.hashalg, int(record.flags), record.iterations, record.salt.hex().upper() or "-"
         if record.type == _NSEC3:
             following = b32hexencode(record.nexthashedownername).decode().rstrip("=")
-            words += following, *map(_type, record.typebitmaps or ())
+            words += following, *_types(record.typebitmaps)
     return " ".join(map(str, words))

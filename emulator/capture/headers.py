@@ -8,8 +8,8 @@ from emulator.capture.application import Fields
 from emulator.capture.frame import Value
 
 _NOWHERE: Final = "0.0.0.0"
+_NOBODY: Final = "00:00:00:00:00:00"
 _TCP_FLAGS: Final = {"fin": 0x01, "syn": 0x02, "reset": 0x04, "push": 0x08, "ack": 0x10, "urg": 0x20}
-_TCP_OPTIONS: Final = {"MSS": "tcp.options.mss_val", "WScale": "tcp.options.wscale.shift"}
 
 
 def arp_fields(header: Any) -> Fields:
@@ -25,13 +25,15 @@ def arp_fields(header: Any) -> Fields:
     if header.ptype == 0x0800 and header.plen == 4:
         fields["arp.src.proto_ipv4"] = [header.psrc]
         fields["arp.dst.proto_ipv4"] = [header.pdst]
-        # Like Wireshark's, these are there only when they are true. RFC 5227, sections 1.1 and 3.
-        if header.psrc == _NOWHERE and header.op == 1:
-            fields["arp.isprobe"] = [True]
-        elif header.psrc == header.pdst and header.op in {1, 2}:
+        # As Wireshark's, these are there only when they are true. Probes and announcements are requests with zeros for
+        # the target's MAC (RFC 5227, sections 2.1.1 and 2.3).
+        asks = header.op == 1 and header.hwlen == 6 and header.hwdst == _NOBODY
+        if header.psrc == header.pdst and header.op in {1, 2}:
             fields["arp.isgratuitous"] = [True]
-            if header.op == 1:
+            if asks:
                 fields["arp.isannouncement"] = [True]
+        elif asks and header.psrc == _NOWHERE:
+            fields["arp.isprobe"] = [True]
     return fields
 
 
@@ -103,6 +105,13 @@ def icmpv6_fields(header: Any, checksum_status: int) -> Fields:
         fields["icmpv6.echo.sequence_number"] = [header.seq]
     elif header.type == 2 and "mtu" in header.fields:
         fields["icmpv6.mtu"] = [header.mtu]
+    elif header.type == 134 and "routerlifetime" in header.fields:
+        fields["icmpv6.nd.ra.cur_hop_limit"] = [header.chlim]
+        fields["icmpv6.nd.ra.flag.m"] = [bool(header.M)]
+        fields["icmpv6.nd.ra.flag.o"] = [bool(header.O)]
+        fields["icmpv6.nd.ra.router_lifetime"] = [header.routerlifetime]
+        fields["icmpv6.nd.ra.reachable_time"] = [header.reachabletime]
+        fields["icmpv6.nd.ra.retrans_timer"] = [header.retranstimer]
     elif header.type == 135 and "tgt" in header.fields:
         fields["icmpv6.nd.ns.target_address"] = [header.tgt]
     elif header.type == 136 and "tgt" in header.fields:
@@ -114,7 +123,7 @@ def icmpv6_fields(header: Any, checksum_status: int) -> Fields:
 
 
 def tcp_fields(header: Any, payload_octets: int, checksum_status: int) -> Fields:
-    """The fields of a TCP header (RFC 9293); `payload_octets` as the IP header announces them."""
+    """The fields of a TCP header (RFC 9293, RFC 7323, RFC 2018); `payload_octets` as the IP header announces them."""
     flags = header.reserved << 9 | int(header.flags)
     fields: Fields = {
         "tcp.srcport": [header.sport],
@@ -133,8 +142,17 @@ def tcp_fields(header: Any, payload_octets: int, checksum_status: int) -> Fields
     for name, bit in _TCP_FLAGS.items():
         fields[f"tcp.flags.{name}"] = [bool(flags & bit)]
     for name, value in header.options:
-        if name in _TCP_OPTIONS and isinstance(value, int):
-            fields.setdefault(_TCP_OPTIONS[name], []).append(value)
+        if name == "Timestamp" and isinstance(value, tuple):
+            fields["tcp.options.timestamp.tsval"] = [value[0]]
+            fields["tcp.options.timestamp.tsecr"] = [value[1]]
+        elif name == "MSS" and isinstance(value, int):
+            fields.setdefault("tcp.options.mss_val", []).append(value)
+        elif name == "WScale" and isinstance(value, int):
+            fields.setdefault("tcp.options.wscale.shift", []).append(value)
+        elif name == "SAckOK" and not value:
+            fields["tcp.options.sack_perm"] = [True]
+        elif name == "SAck" and isinstance(value, tuple):
+            fields["tcp.options.sack.count"] = [len(value) // 2]
     return fields
 
 

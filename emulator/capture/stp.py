@@ -7,8 +7,8 @@ from typing import Final
 
 from emulator.capture.application import Fields
 
-PROTOCOL: Final = 0
-"""The protocol identifier of spanning trees. Others (GARP) have the same LLC address."""
+PROTOCOL: Final = b"\0\0"
+"""The protocol identifier that a BPDU begins with. Other protocols (GARP) have the same LLC address."""
 
 CONFIGURATION, RAPID, TOPOLOGY_CHANGE = 0x00, 0x02, 0x80
 """BPDU types (sections 9.3.1 to 9.3.3)."""

@@ -74,9 +74,7 @@ def tls_fields(payload: bytes) -> Fields | None:
     while len(payload) - offset >= _RECORD.size:
         kind, version, length = _RECORD.unpack_from(payload, offset)
         if not (
-            CHANGE_CIPHER_SPEC <= kind <= APPLICATION_DATA
-            and version in _VERSIONS
-            and 0 < length <= _RECORD_OCTETS_MAX
+            CHANGE_CIPHER_SPEC <= kind <= APPLICATION_DATA and version in _VERSIONS and 0 < length <= _RECORD_OCTETS_MAX
         ):
             break
         offset += _RECORD.size

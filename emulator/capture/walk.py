@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from emulator.capture import checksum
-from emulator.capture.application import Fields, dhcp_fields, dns_fields, http_fields
+from emulator.capture.application import Fields, dhcp_fields, http_fields
+from emulator.capture.discovery import option_fields
+from emulator.capture.dns import dns_fields
 from emulator.capture.headers import (
     arp_fields,
     icmp_fields,
@@ -25,6 +27,9 @@ from emulator.capture.headers import (
     udp_fields,
 )
 from emulator.capture.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW
+from emulator.capture.stp import PROTOCOL as SPANNING_TREE
+from emulator.capture.stp import stp_fields
+from emulator.capture.tls import tls_fields
 
 Dissect = Callable[[str, bytes], tuple[Any, bytes]]
 """A header's name and octets → its values as attributes, and the octets that those encode to.
@@ -38,8 +43,15 @@ _LINKTYPES_INTERNET: Final = frozenset({LINKTYPE_RAW, 228, 229})
 _ETHERTYPE_MIN: Final = 0x0600
 """Smaller numbers in the place of the type are a length (IEEE 802.3, section 3.2.6)."""
 
-_IPV4, _ARP, _IPV6 = 0x0800, 0x0806, 0x86DD
+_IPV4, _ARP, _IPV6, _UNKNOWN = 0x0800, 0x0806, 0x86DD, 0xFFFF
 _VLAN_TYPES: Final = frozenset({0x8100, 0x88A8})
+_NOBODY: Final = "00:00:00:00:00:00"
+
+_BRIDGES: Final = 0x42
+"""The LLC address of bridge protocols (IEEE 802.1D-2004, section 9.2)."""
+
+_UNNUMBERED: Final = 3
+"""An LLC control field of one octet (IEEE 802.2, section 5.2): UI frames are 0x03."""
 
 _ICMP, _TCP, _UDP, _ICMPV6 = 1, 6, 17, 58
 
@@ -67,6 +79,9 @@ _ICMPV6_HEADERS: Final[Mapping[int, tuple[str, int]]] = {
 }
 """Names and sizes of ICMPv6 headers (RFC 4443, RFC 4861); others are read as type, code and checksum."""
 
+_NEIGHBOUR_DISCOVERY: Final = range(133, 138)
+"""ICMPv6 messages that end in options (RFC 4861, section 4)."""
+
 _ROUTING, _FRAGMENT = 43, 44
 _EXTENSIONS: Final[Mapping[int, str]] = {
     0: "IPv6ExtHdrHopByHop",
@@ -79,6 +94,8 @@ _DNS_PORT: Final = 53
 _DNS_HEADER_OCTETS: Final = 12
 _DHCP_PORTS: Final = frozenset({67, 68})
 _BOOTP_OCTETS: Final = 236
+_TLS_RECORDS: Final = range(20, 24)
+"""What a TLS record begins with: control characters, with which no HTTP message does."""
 
 
 class MalformedError(Exception):
@@ -89,19 +106,28 @@ class MalformedError(Exception):
 class _Network:
     """What a transport header needs to know of the IP header around it.
 
-    `length` is the octets that the IP header announces for it and its data; `whole` is False for fragments.
+    `length` is the octets that the IP header announces for it and its data; `whole` is False for fragments; `loopback`
+    is True where the kernel does not finish checksums.
     """
 
     source: bytes
     destination: bytes
     length: int
     whole: bool
+    loopback: bool
 
-    def checksum_status(self, protocol: int, octets: bytes, announced: int) -> int:
-        """Whether `octets`, the transport header and its data, of which `announced` were sent, sum up rightly."""
+    def checksum_status(self, protocol: int, octets: bytes, announced: int, stored: int) -> int:
+        """Whether `octets`, the transport header and its data, of which `announced` were sent, sum up rightly.
+
+        `stored` is the checksum in the header.
+        """
         if not self.whole or len(octets) != announced:
             return checksum.UNVERIFIED
-        return checksum.status(checksum.pseudo_header(self.source, self.destination, protocol, announced) + octets)
+        pseudo = checksum.pseudo_header(self.source, self.destination, protocol, announced)
+        status = checksum.status(pseudo + octets)
+        if status == checksum.BAD and self.loopback and checksum.is_unfinished(pseudo, stored):
+            return checksum.UNVERIFIED
+        return status
 
 
 class Walk:
@@ -116,6 +142,7 @@ class Walk:
         self.layers: list[str] = []
         self._dissect = dissect
         self._cut = cut
+        self._loopback = False
         self._encoded = bytearray()
         self._headers_whole = True
         self._sound = True
@@ -126,7 +153,7 @@ class Walk:
             if link_type == LINKTYPE_ETHERNET:
                 self._ethernet(data)
             elif link_type in _LINKTYPES_INTERNET and data:
-                self._internet({4: _IPV4, 6: _IPV6}.get(data[0] >> 4, 0), data)
+                self._internet({4: _IPV4, 6: _IPV6}.get(data[0] >> 4, _UNKNOWN), data)
         except MalformedError:
             self._headers_whole = False
             self._sound = False
@@ -144,6 +171,12 @@ class Walk:
         for name, values in fields.items():
             self.fields.setdefault(name, []).extend(values)
 
+    def _add_whole(self, fields: Fields, whole: bool) -> None:
+        """Add what could be read of something; if that is not the `whole`, it was malformed."""
+        self._add(fields)
+        if not whole:
+            self._sound = False
+
     def _header(self, kind: str, octets: bytes, size: int) -> Any:
         """The header in the first `size` octets; it takes part in `reencoded`."""
         if len(octets) < size:
@@ -156,6 +189,7 @@ class Walk:
         self.layers.append("eth")
         header = self._header("Ether", octets, 14)
         self._add({"eth.dst": [header.dst], "eth.src": [header.src], "eth.addr": [header.dst, header.src]})
+        self._loopback = header.src == header.dst == _NOBODY
         octets, kind = octets[14:], header.type
         self._add({"eth.type" if kind >= _ETHERTYPE_MIN else "eth.len": [kind]})
         while kind in _VLAN_TYPES:
@@ -173,8 +207,24 @@ class Walk:
         elif ethertype == _ARP:
             self._arp(octets)
         elif ethertype < _ETHERTYPE_MIN and octets:
-            self.layers.append("llc")
+            self._llc(octets, ethertype)
         elif octets:
+            self.layers.append("data")
+
+    def _llc(self, octets: bytes, length: int) -> None:
+        self.layers.append("llc")
+        header = self._header("LLC", octets, 3)
+        self._add({"llc.dsap": [header.dsap], "llc.ssap": [header.ssap]})
+        if length > len(octets) and not self._cut:
+            self._sound = False
+        payload = octets[3:length]
+        unnumbered = header.ctrl & _UNNUMBERED == _UNNUMBERED
+        if unnumbered:
+            self._add({"llc.control": [header.ctrl]})
+        if unnumbered and header.dsap == header.ssap == _BRIDGES and payload.startswith(SPANNING_TREE):
+            self.layers.append("stp")
+            self._add_whole(*stp_fields(payload))
+        elif payload:
             self.layers.append("data")
 
     def _arp(self, octets: bytes) -> None:
@@ -198,7 +248,8 @@ class Walk:
         if total > len(octets) and not self._cut:
             self._sound = False
         more_to_come = bool(int(header.flags) & 1)
-        network = _Network(octets[12:16], octets[16:20], total - size, not (more_to_come or header.frag))
+        whole = not (more_to_come or header.frag)
+        network = _Network(octets[12:16], octets[16:20], total - size, whole, self._loopback)
         payload = octets[size:total]
         if header.frag:
             self.layers.append("data")
@@ -232,7 +283,7 @@ class Walk:
                 # The destination that the checksum covers is the last one of the route (RFC 8200, section 8.1).
                 whole = False
             kind = extension.nh
-        network = _Network(source, destination, announced, whole)
+        network = _Network(source, destination, announced, whole, self._loopback)
         if kind == _ICMPV6:
             self._icmpv6(payload, network)
         else:
@@ -261,9 +312,13 @@ class Walk:
         self.layers.append("icmpv6")
         kind, size = _ICMPV6_HEADERS.get(octets[0] if octets else 0, ("ICMPv6Unknown", 4))
         header = self._header(kind, octets, size)
-        self._add(icmpv6_fields(header, network.checksum_status(_ICMPV6, octets, network.length)))
+        status = network.checksum_status(_ICMPV6, octets, network.length, header.cksum)
+        self._add(icmpv6_fields(header, status))
         if header.type in _ICMPV6_QUOTES:
             self._quoted("wirelab.icmpv6.", octets[8:])
+        elif header.type in _NEIGHBOUR_DISCOVERY and network.whole:
+            fields, whole = option_fields(octets[size:])
+            self._add_whole(fields, whole or len(octets) < network.length)
 
     def _quoted(self, prefix: str, octets: bytes) -> None:
         """The beginning of a packet in an error message, under names of our own. It may end anywhere."""
@@ -300,7 +355,8 @@ class Walk:
             raise MalformedError
         header = self._header("TCP", octets, size)
         payload = octets[size:]
-        self._add(tcp_fields(header, network.length - size, network.checksum_status(_TCP, octets, network.length)))
+        status = network.checksum_status(_TCP, octets, network.length, header.chksum)
+        self._add(tcp_fields(header, network.length - size, status))
         if not payload:
             return
         self._add({"tcp.payload": [payload]})
@@ -309,8 +365,12 @@ class Walk:
             if _DNS_HEADER_OCTETS <= announced <= len(payload) - 2:
                 self._dns(payload[2 : 2 + announced])
                 return
-        if (fields := http_fields(payload)) is not None:
-            self.layers.append("http")
+        if payload[0] in _TLS_RECORDS:
+            name, fields = "tls", tls_fields(payload)
+        else:
+            name, fields = "http", http_fields(payload)
+        if fields is not None:
+            self.layers.append(name)
             self._add(fields)
         else:
             self.layers.append("data")
@@ -326,7 +386,7 @@ class Walk:
         datagram = octets[: header.len]
         # Over IPv4 a checksum of 0 means that there is none (RFC 768); over IPv6 it is not allowed.
         none = header.chksum == 0 and len(network.source) == 4
-        status = checksum.UNVERIFIED if none else network.checksum_status(_UDP, datagram, header.len)
+        status = checksum.UNVERIFIED if none else network.checksum_status(_UDP, datagram, header.len, header.chksum)
         self._add(udp_fields(header, status))
         payload = datagram[8:]
         if not payload:
@@ -357,6 +417,4 @@ class Walk:
             found, whole = fields(message)
         except MalformedError:
             found, whole = {}, False
-        self._add(found)
-        if not whole:
-            self._sound = False
+        self._add_whole(found, whole)

@@ -88,7 +88,7 @@ def validate(options: argparse.Namespace) -> int:
 def schema(options: argparse.Namespace) -> int:
     """Print the JSON Schema, or the page for people."""
     if options.markdown:
-        from emulator.lab.reference import render
+        from emulator.lab.manual import render
 
         sys.stdout.write(render())
         return 0

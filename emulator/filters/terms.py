@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 from typing import Protocol
@@ -22,6 +24,8 @@ _ORDER: Mapping[str, Callable[[bytes, Span], bool]] = {
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?:([:-])[0-9A-Fa-f]{2})(?:\1[0-9A-Fa-f]{2}){4}")
 _HEX = re.compile(r"[0-9A-Fa-f]{2}(?:[:.-][0-9A-Fa-f]{2})*")
 _NUMBER = re.compile(r"0[xX][0-9A-Fa-f]+|[0-9]+")
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 class Packet(Protocol):
@@ -49,13 +53,20 @@ def _from_number(number: int) -> bytes:
     return min(max(number, 0), (1 << 8 * _NUMBER_OCTETS) - 1).to_bytes(_NUMBER_OCTETS, "big")
 
 
+def _from_decimal(number: float) -> bytes:
+    """`number` as octets that sort as the number does: those of IEEE 754, as none is below zero."""
+    return struct.pack("!d", min(max(number, 0), 1 << 64) + 0.0)
+
+
 def _from_value(kind: FieldType, value: Value) -> bytes | None:
     """A frame's value as octets that sort as the values of `kind` do; None when it is no such value."""
     if kind in (FieldType.TEXT, FieldType.OCTETS):
         return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+    if kind is FieldType.DECIMAL:
+        return _from_decimal(value) if isinstance(value, int | float) else None
     if isinstance(value, int):
         return _from_number(value)
-    if isinstance(value, bytes):
+    if isinstance(value, float | bytes):
         return None
     if kind is FieldType.MAC:
         return bytes.fromhex(re.sub("[:-]", "", value)) if _MAC.fullmatch(value) else None
@@ -96,6 +107,12 @@ class Operand:
         if kind is FieldType.NUMBER and _NUMBER.fullmatch(self.text):
             number = int(self.text, 16 if self.text[:2] in ("0x", "0X") else 10)
             return Span(_from_number(number), _from_number(number))
+        if kind is FieldType.DECIMAL and _DECIMAL.fullmatch(self.text):
+            octets = _from_decimal(float(self.text))
+            return Span(octets, octets)
+        if kind is FieldType.TIME and self.quoted and _TIME.fullmatch(self.text):
+            octets = _from_number(int(datetime.fromisoformat(self.text).timestamp()))
+            return Span(octets, octets)
         if kind is FieldType.FLAG and self.text.lower() in ("0", "1", "true", "false"):
             octets = _from_number(int(self.text.lower() in ("1", "true")))
             return Span(octets, octets)

@@ -7,7 +7,7 @@ that a person can paste them there. A check may be limited to the frames of one 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
@@ -54,6 +54,15 @@ def _status(value: Any) -> Any:
     raise ValueError("expected an exit status from 0 to 255, minus the number of a signal, or nonzero")
 
 
+def _not_ipv6(text: str) -> str:
+    """`text`, unless it is an IPv6 address, for which there is no ARP."""
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return text
+    raise ValueError(f"expected an IPv4 address, a node or node:interface, not '{text}'")
+
+
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 Status = Annotated[int | Literal["nonzero"], PlainValidator(_status, json_schema_input_type=int | Literal["nonzero"])]
@@ -67,7 +76,7 @@ class Check(Model):
 
     name: str = Field(pattern=WORD_PATTERN, description="Unique in the lab; twins name it.")
     layer: Layer = Field(description="The layer in whose part of the report the check stands.")
-    about: str | None = Field(None, description="What the notes say that this check proves.")
+    about: str | None = Field(None, description="What the check proves, in a few words.")
     scene: SceneName | None = Field(None, description="Only frames of this scene count; default: the whole capture.")
 
 
@@ -220,7 +229,9 @@ class AddressConflict(Check):
 
     check: Literal["address-conflict"]
     at: Places = Field(min_length=1, description="Nodes or node:interface; each sees both the probe and the answer.")
-    address: AddressText = Field(description="The IPv4 address, or the node or node:interface that has it.")
+    address: Annotated[AddressText, AfterValidator(_not_ipv6)] = Field(
+        description="The IPv4 address, or the node or node:interface that has it."
+    )
 
 
 class NeighbourDiscovery(Check):

@@ -193,7 +193,9 @@ class InterfaceSpec(Model):
         False, description="Take IPv6 addresses and the default route from router advertisements (RFC 4862)."
     )
     mac: Annotated[str, Field(pattern=MAC_PATTERN)] | None = Field(
-        None, description="A unicast MAC; left out: made from the node's and the interface's place in the file."
+        None,
+        description="A unicast MAC; left out: made from the node's and the interface's place in the file.",
+        examples=["02:00:00:00:00:01"],
     )
 
     @model_validator(mode="after")
@@ -244,11 +246,13 @@ class BridgeSpec(Model):
 class FileSpec(Model):
     """A file that only this node sees. Short form: its text."""
 
-    text: str | None = Field(None, description="What is in it.")
+    text: str | None = Field(None, description="What is in it.", examples=["hello\n"])
     from_: str | None = Field(
         None, alias="from", description="A file in the lab file's own folder that is copied.", examples=["server.py"]
     )
-    mode: Annotated[str, Field(pattern=MODE_PATTERN)] = Field("644", description="Permissions, octal.")
+    mode: Annotated[str, Field(pattern=MODE_PATTERN)] = Field(
+        "644", description="Permissions, octal.", examples=["755"]
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> FileSpec:
@@ -290,14 +294,16 @@ class RouteSpec(Model):
 class MasqueradeSpec(Model):
     """Source NAT with port translation for what leaves by one interface."""
 
-    out: str = Field(description="The outside interface.")
+    out: str = Field(description="The outside interface.", examples=["wan"])
     protocols: tuple[Literal["tcp", "udp", "icmp"], ...] = Field((), description="Only these; default: everything.")
 
 
 class PublishSpec(Model):
     """Destination NAT: a port of the outside address leads to a server inside."""
 
-    on: str | None = Field(None, description="The outside interface; default: the first masqueraded one.")
+    on: str | None = Field(
+        None, description="The outside interface; default: the first masqueraded one.", examples=["wan"]
+    )
     protocol: Literal["tcp", "udp"] = Field("tcp", description="The transport protocol.")
     port: int = Field(ge=1, le=65535, description="The port that the outside sees.")
     to: NodeName = Field(description="The inside node.")
@@ -330,11 +336,13 @@ class FirewallSpec(Model):
 class NodeSpec(Model):
     """A node: a host, a router or a switch."""
 
-    kind: Kind = Field(
-        "host", description="What the node is: a switch forwards frames, a router forwards packets, a host does neither."
+    kind: Kind = Field("host", description="A switch forwards frames, a router forwards packets, a host does neither.")
+    group: str | None = Field(
+        None, description="The group of `groups` whose settings the node takes.", examples=["office"]
     )
-    group: str | None = Field(None, description="The group of `groups` whose settings the node takes.")
-    about: str | None = Field(None, description="What the node stands for.")
+    about: str | None = Field(
+        None, description="What the node stands for.", examples=["a laptop that starts with nothing"]
+    )
     interfaces: dict[str, InterfaceForm] = Field(
         default_factory=dict, description="Interfaces by name; links make those that are not named here."
     )
@@ -355,9 +363,11 @@ class NodeSpec(Model):
         examples=[{"net.ipv4.ip_default_ttl": 128}],
     )
     env: dict[Annotated[str, Field(pattern=VARIABLE_PATTERN)], str] = Field(
-        default_factory=dict, description="Environment of the node's processes."
+        default_factory=dict, description="Environment of the node's processes.", examples=[{"TZ": "UTC"}]
     )
-    exec: tuple[Command, ...] = Field((), description="Commands run once the node's services answer.")
+    exec: tuple[Command, ...] = Field(
+        (), description="Commands run once the node's services answer.", examples=[["ip neighbour flush all"]]
+    )
     nat: NatSpec | None = Field(None, description="Address translation; routers only.")
     firewall: FirewallSpec | None = Field(None, description="Packet filter; routers only.")
     services: Services = Field(default_factory=Services, description="Daemons.")
@@ -399,7 +409,7 @@ class RecordSpec(Model):
     """A name of a zone. Short form: an address, a node or a list of them."""
 
     address: Addresses = Field((), description="A and AAAA records: addresses, nodes or node:interface.")
-    cname: str | None = Field(None, description="An alias of this name.")
+    cname: str | None = Field(None, description="An alias of this name.", examples=["www"])
     mx: Annotated[
         dict[str, Annotated[int, Field(ge=0, le=65535)]],
         BeforeValidator(_mail, json_schema_input_type=str | dict[str, int]),
@@ -419,13 +429,19 @@ class ZoneSpec(Model):
 
     nameservers: Annotated[
         dict[str, NodeName], BeforeValidator(_nameservers, json_schema_input_type=str | dict[str, str])
-    ] = Field(min_length=1, description="Name → node; relative names are in the zone. Short form: a node, named `ns`.")
+    ] = Field(
+        min_length=1,
+        description="Name → node; relative names are in the zone. Short form: a node, named `ns`.",
+        examples=[{"ns1": "auth", "ns2": "web"}],
+    )
     records: dict[
         str, Annotated[RecordSpec, BeforeValidator(_record, json_schema_input_type=str | list[str] | RecordSpec)]
     ] = Field(default_factory=dict, description="Name → address; `@` is the zone itself.")
     ttl: int = Field(300, ge=0, le=2**31 - 1, description="Seconds.")
     glue: dict[str, AddressText] = Field(
-        default_factory=dict, description="What the parent says instead of a name server's true address."
+        default_factory=dict,
+        description="What the parent says instead of a name server's true address.",
+        examples=[{"ns": "outside"}],
     )
     negative_ttl: int | None = Field(
         None,
@@ -449,7 +465,9 @@ class StepSpec(Model):
     """One thing done in a running lab; exactly one of run, unplug, plug, kill, reload, stop."""
 
     on: NodeNames = Field((), description="Nodes where the command runs, all at once.")
-    run: Command | None = Field(None, description="A command; `{web.ip}` and the like are filled in.")
+    run: Command | None = Field(
+        None, description="A command; `{web.ip}` and the like are filled in.", examples=["ping -n -c 1 {web.ip}"]
+    )
     unplug: EndpointName | None = Field(None, description="Pull the cable at node:interface.")
     plug: EndpointName | None = Field(None, description="Put it back.")
     kill: ServiceName | None = Field(None, description="Kill a service, node:service.")
@@ -457,7 +475,7 @@ class StepSpec(Model):
     stop: str | None = Field(None, pattern=WORD_PATTERN, description="End the background step with this id (SIGTERM).")
     id: str | None = Field(None, pattern=WORD_PATTERN, description="Checks find the output by it.")
     timeout: Seconds = Field(10, description="After that the command is killed.")
-    stdin: str = Field("", description="What the command reads from its standard input.")
+    stdin: str = Field("", description="What the command reads from its standard input.", examples=["hello\n"])
     background: bool = Field(
         False, description="Go on to the next step at once; the command ends by itself, by `stop`, or with the scene."
     )
@@ -491,19 +509,29 @@ class SceneSpec(Model):
     """What happens while the lab is watched: steps, one after the other."""
 
     name: str = Field(pattern=WORD_PATTERN, description="Unique in the lab; checks name it.")
-    about: str | None = Field(None, description="What happens, in a few words; shown as progress.")
+    about: str | None = Field(
+        None,
+        description="What happens, in a few words; shown as progress.",
+        examples=["pc1 asks for an address as if it were new"],
+    )
     steps: tuple[StepSpec, ...] = Field(min_length=1, description="What is done, one after the other.")
 
 
 class BreakSpec(Model):
     """A named way of breaking the lab, and the checks that it must turn to FAIL: the twin of those checks."""
 
-    about: str | None = Field(None, description="What is broken, in a few words.")
+    about: str | None = Field(
+        None, description="What is broken, in a few words.", examples=["the server is not published"]
+    )
     patch: dict[str, Any] = Field(
-        default_factory=dict, description="Changes to this file (JSON Merge Patch, RFC 7396)."
+        default_factory=dict,
+        description="Changes to this file (JSON Merge Patch, RFC 7396).",
+        examples=[{"nodes": {"home": {"nat": None}}}],
     )
     steps: tuple[StepSpec, ...] = Field((), description="What is done to the running lab before it is verified.")
-    fails: tuple[str, ...] = Field(min_length=1, description="The checks that fail; all others pass.")
+    fails: tuple[str, ...] = Field(
+        min_length=1, description="The checks that fail; all others pass.", examples=[["snat", "page"]]
+    )
 
 
 class DefaultsSpec(Model):
@@ -516,8 +544,8 @@ class DefaultsSpec(Model):
 class LabSpec(Model):
     """A lab file."""
 
-    name: str = Field(pattern=LAB_NAME_PATTERN, description="The lab's name.")
-    title: str = Field("", description="One line for the list of labs.")
+    name: str = Field(pattern=LAB_NAME_PATTERN, description="The lab's name.", examples=["nat"])
+    title: str = Field("", description="One line for the list of labs.", examples=["Two hosts on one switch"])
     defaults: DefaultsSpec = Field(
         default_factory=DefaultsSpec, description="Settings of everything that does not say otherwise."
     )

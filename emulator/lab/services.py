@@ -23,6 +23,12 @@ def _range(value: Any) -> Any:
     return value
 
 
+def _no_address(name: str) -> str:
+    if name.rstrip(".").rpartition(".")[2].isdigit():
+        raise ValueError(f"expected a domain name, not '{name}'")
+    return name
+
+
 def page_file(path: str) -> str:
     """The file that a page is in, relative to the server's folder."""
     return path[1:] + ("index.html" if path.endswith("/") else "")
@@ -53,7 +59,7 @@ AddressRange = Annotated[
 class DhcpPool(Model):
     """Addresses that dnsmasq gives out on one interface (RFC 2131, options of RFC 2132)."""
 
-    interface: str = Field(description="The interface of this node whose network is served.")
+    interface: str = Field(description="The interface of this node whose network is served.", examples=["lan"])
     range: AddressRange = Field(
         description="First and last address given out.", examples=["192.168.1.100-192.168.1.199"]
     )
@@ -89,7 +95,11 @@ class DnsForwarder(Model):
     """dnsmasq as a caching DNS forwarder."""
 
     forward: Addresses = Field((), description="Nodes or addresses that questions are sent to, in order.")
-    names: dict[DnsName, AddressText] = Field(default_factory=dict, description="Names that it answers by itself.")
+    names: dict[DnsName, AddressText] = Field(
+        default_factory=dict,
+        description="Names that it answers by itself.",
+        examples=[{"printer.home.arpa": "192.168.1.9"}],
+    )
     cache_size: int = Field(1000, ge=0, le=10_000, description="Names kept; 0 turns the cache off.")
 
 
@@ -100,7 +110,8 @@ class Dnsmasq(Model):
     dns: DnsForwarder | None = Field(None, description="DNS forwarding; without it no DNS is served.")
     ra: tuple[RouterAdvertisement, ...] = Field((), description="Router advertisements, one entry an interface.")
     probe: bool = Field(
-        False, description="Ping an address before offering it (RFC 2131, 4.4.1): slower, and finds what is set by hand."
+        False,
+        description="Ping an address before offering it (RFC 2131, 4.4.1): slower, and finds what is set by hand.",
     )
 
 
@@ -126,9 +137,10 @@ class Tls(Model):
     CA, keys and certificates are made at `up`; every node of the lab trusts the CA, and nobody outside does.
     """
 
-    names: Annotated[tuple[DnsName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])] = Field(
-        min_length=1, description="Names that the certificate holds.", examples=[["www.example.com"]]
-    )
+    names: Annotated[
+        tuple[Annotated[DnsName, AfterValidator(_no_address)], ...],
+        BeforeValidator(as_list, json_schema_input_type=str | list[str]),
+    ] = Field(min_length=1, description="Names that the certificate holds.", examples=[["www.example.com"]])
     port: int = Field(443, ge=1, le=65535, description="TCP port.")
 
 

@@ -299,8 +299,8 @@ class WriteFile(Operation):
 
 @dataclass(frozen=True)
 class Prepare(Operation):
-    """A POSIX shell script that makes keys and what is signed with them in the lab's *workshop*, a folder in memory that
-    no node sees and that ends with the lab. So no key stands in a plan or on a disk.
+    """A POSIX shell script that makes keys and what is signed with them in the lab's *workshop*, a folder in memory
+    that no node sees and that ends with the lab. So no key stands in a plan or on a disk.
 
     Attributes:
         node: the node that it is done for.

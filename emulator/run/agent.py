@@ -68,7 +68,6 @@ class Agent:
         *lines, self._buffer = self._buffer.split(b"\n")
         messages = [json.loads(line) for line in lines if line]
         self._waiting += [message for message in messages if "stop" not in message]
-        self._stop({message["stop"] for message in messages if "stop" in message})
         unknown = [job["node"] for job in self._waiting if job["node"] not in self._spaces]
         for node in dict.fromkeys(unknown):
             try:
@@ -76,8 +75,11 @@ class Agent:
             except (OSError, WirelabError) as error:
                 self._refuse([job for job in self._waiting if job["node"] == node], error)
                 self._waiting = [job for job in self._waiting if job["node"] != node]
+        self._stop({message["stop"] for message in messages if "stop" in message})
 
     def _stop(self, wanted: set[Any]) -> None:
+        while any(job["id"] in wanted for job in self._waiting):  # asked to end before it was its turn
+            self._start(self._waiting.pop(0))
         for running, number in self._ids.items():
             if number in wanted:
                 running.ask_to_end(GRACE_S)

@@ -167,9 +167,17 @@ def _conflict(view: View, address: str, place: str) -> Finding:
     )
 
 
+def _owned(view: View, text: str) -> str:
+    """The IPv4 address that `text` stands for: itself, that of node:interface, or the first that a node has."""
+    for interface in view.lab.nodes[text].interfaces if text in view.lab.nodes else ():
+        if interface.name != "lo" and (interface.dhcp or any(a.version == 4 for a in interface.addresses)):
+            return view.address(interface.place)
+    return view.literal_address(text, "")
+
+
 def address_conflict(check: AddressConflict, view: View) -> Finding:
     """At each place the probe is seen, and the answer of the one that has the address already."""
-    address = view.literal_address(check.address, "")
+    address = _owned(view, check.address)
     findings = [_conflict(view, address, place) for place in check.at]
     for finding in findings:
         if finding.verdict != "pass":

@@ -16,7 +16,7 @@ from emulator.verify.wording import DHCP_MESSAGES, at, counted, listed, numbers
 _DISCOVER, _OFFER, _REQUEST, _ACK, _NAK = 1, 2, 3, 5, 6
 _EXCHANGE = (_DISCOVER, _OFFER, _REQUEST, _ACK)
 _TO_EVERYBODY = "255.255.255.255"
-_NO_ADDRESS = "0.0.0.0"  # noqa: S104  no listening socket
+_NO_ADDRESS = "0.0.0.0"
 _T1_SLACK_S = 1.5
 """How far a renewal may be from T1: clients count whole seconds."""
 _SECOND_NS = 1_000_000_000
@@ -187,7 +187,7 @@ def _renewed(check: DhcpRenewal, view: View, request: Frame, messages: Sequence[
         value = request.text(f"dhcp.option.{field}")
         if value:
             return failed(
-                f"expected a renewal without a {what} option (RFC 2131, section 4.3.6); {at(request)} has {value}",
+                f"expected a renewal without a {what} option (RFC 2131, section 4.3.2); {at(request)} has {value}",
                 [request],
             )
     transaction = request.number_of("dhcp.id")
@@ -195,9 +195,9 @@ def _renewed(check: DhcpRenewal, view: View, request: Frame, messages: Sequence[
     replies = [frame for frame in later if _kind(frame) in (_ACK, _NAK)]
     if not replies:
         strange = [f for f in messages if f.number > request.number and _kind(f) == _ACK]
-        other = f"; the Ack in frame {strange[0].number} has another transaction id" if strange else ""
+        none = f"the Ack in frame {strange[0].number} has another transaction id" if strange else "none came"
         return absent(
-            f"expected an Ack with transaction id {transaction:#010x} to the renewal in {at(request)}; none came{other}",
+            f"expected an Ack with transaction id {transaction:#010x} to the renewal in {at(request)}; {none}",
             check.client,
             frames=[request, *strange[:1]],
         )

@@ -11,21 +11,26 @@ from emulator.lab.checks import LAYERS, Check
 from emulator.lab.resolved import ResolvedLab
 from emulator.verify.arp import address_conflict, arp_resolution, next_hop_mac
 from emulator.verify.conntrack import conntrack_agrees
-from emulator.verify.dhcp import dhcp_exchange, lease
+from emulator.verify.dhcp import dhcp_exchange, dhcp_renewal, lease
 from emulator.verify.dns import answered_from_cache, referral_chain
+from emulator.verify.dns_answer import dns_answer, dns_rotates, dns_ttl_falls
 from emulator.verify.encapsulation import bit_stream, encapsulation
 from emulator.verify.evidence import Evidence
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, failed
 from emulator.verify.general import in_order, never_seen, seen
 from emulator.verify.http import http_page
 from emulator.verify.ip import hop_count, private_dropped, unanswered
+from emulator.verify.ipv6 import neighbour_discovery
 from emulator.verify.nat import destination_nat, port_translation, source_nat
 from emulator.verify.output import command_output
 from emulator.verify.path import end_to_end, path
 from emulator.verify.physical import checksums, links_carry, re_encode, within_mtu
+from emulator.verify.slaac import duplicate_address_detection, slaac
+from emulator.verify.stp import spanning_tree
 from emulator.verify.subnet import subnet_arithmetic
 from emulator.verify.switch import mac_table, no_flooding
 from emulator.verify.tcp import retransmission, tcp_acknowledged, tcp_close, tcp_handshake, tcp_stream
+from emulator.verify.tls import tls_handshake
 from emulator.verify.udp import lost
 from emulator.verify.verdict import Result, Verdict
 from emulator.verify.view import View
@@ -59,6 +64,15 @@ JUDGES: Mapping[type[Check], Callable[[Any, View], Finding]] = {
     checks.ReferralChain: referral_chain,
     checks.AnsweredFromCache: answered_from_cache,
     checks.HttpPage: http_page,
+    checks.NeighbourDiscovery: neighbour_discovery,
+    checks.DuplicateAddressDetection: duplicate_address_detection,
+    checks.Slaac: slaac,
+    checks.SpanningTree: spanning_tree,
+    checks.DhcpRenewal: dhcp_renewal,
+    checks.DnsAnswer: dns_answer,
+    checks.DnsTtlFalls: dns_ttl_falls,
+    checks.DnsRotates: dns_rotates,
+    checks.TlsHandshake: tls_handshake,
     checks.CommandOutput: command_output,
     checks.PacketPath: path,
     checks.EndToEnd: end_to_end,

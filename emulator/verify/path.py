@@ -90,10 +90,11 @@ def path(check: PacketPath, view: View) -> Finding:
             return way
         ways.append(way)
     same = f", octet for octet the same {counted(ways[0][0].length, 'octet')}" if check.unchanged else ""
-    rest = f"; so did {counted(len(ways) - 1, 'other packet')}" if len(ways) > 1 else ""
+    others = len(ways) - 1
+    rest = f"; so {'was' if others == 1 else 'were'} {counted(others, 'other packet')}" if others else ""
+    places = listed([f"{frame.interface} (frame {frame.number})" for frame in ways[0]], 12)
     return passed(
-        f"{told(ways[0][0])} was seen at {listed([frame.interface for frame in ways[0]], 12)} in this order "
-        f"({numbers(ways[0])}){same}{rest}",
+        f"{told(ways[0][0])} was seen at {places} in this order{same}{rest}",
         [frame for way in ways for frame in way],
     )
 

@@ -279,8 +279,8 @@ def _streamed(check: TcpStream, connection: Connection) -> Finding:
         if offset > reached:
             return absent(
                 f"expected sequence number {(start + reached) % _MODULUS} after {counted(reached, 'octet')} of "
-                f"{sender} at {place}; the next that came is {_seq(frame)} in {at(frame)}: {counted(offset - reached, 'octet')} "
-                "missing",
+                f"{sender} at {place}; the next that came is {_seq(frame)} in {at(frame)}: "
+                f"{counted(offset - reached, 'octet')} missing",
                 place,
                 frames=[frame],
             )
@@ -293,7 +293,7 @@ def _streamed(check: TcpStream, connection: Connection) -> Finding:
             place,
             frames=[data[0], data[-1]],
         )
-    again = f"; {counted(len(repeated), 'segment')} came twice and count once" if repeated else ""
+    again = f"; segments that came again, and count once: {len(repeated):,}" if repeated else ""
     return passed(
         f"{sender} sent {counted(reached, 'octet')} in {counted(len(data) - len(repeated), 'segment')} of at most "
         f"{max(map(_octets, data)):,} octets ({numbers(data)}), within {said}; sequence numbers "
@@ -376,10 +376,11 @@ def retransmission(check: Retransmission, view: View) -> Finding:
             [frame for pair in pairs for frame in pair],
         )
     gone, left, arrived = same[0]
-    rest = f"; so were {counted(len(pairs) - 1, 'other lost segment')}" if len(pairs) > 1 else ""
+    others = len(pairs) - 1
+    rest = f"; so did {counted(others, 'other lost segment')}" if others else ""
     return passed(
         f"{at(gone)} (sequence number {_seq(gone)}, {counted(_octets(gone), 'octet')}) did not arrive at {check.to}; "
-        f"it was sent again with the same sequence number {(left.time_ns - gone.time_ns) / 1e6:,.0f} ms later (frame "
+        f"it was sent again with the same sequence number {(left.time_ns - gone.time_ns) / 1e6:,.1f} ms later (frame "
         f"{left.number}) and arrived (frame {arrived.number}){rest}",
         [frame for pair in pairs for frame in pair],
     ).if_whole(check.to)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -23,12 +22,6 @@ from emulator.plan.script import as_script
 HERE = Path(__file__).parent
 LABS = HERE.parents[1] / "labs"
 WRONG = sorted((HERE / "errors").glob("*.yml"))
-
-
-@pytest.fixture
-def update(request: pytest.FixtureRequest) -> bool:
-    """Whether the golden files are written instead of compared."""
-    return bool(os.environ.get("UPDATE_GOLDEN")) or bool(request.config.getoption("--update-golden", default=False))
 
 
 def said_about(octets: bytes, name: str) -> str:

@@ -47,6 +47,8 @@ in_node() {
         mount --bind "$own/run" /run
         if [ ! -e "$resolv_conf" ]; then mkdir -p "${resolv_conf%/*}"; : >"$resolv_conf"; fi
         mount --bind "$own/etc/resolv.conf" "$resolv_conf"
+        ca=/run/wirelab/ca.pem
+        if [ -e "$ca" ]; then export SSL_CERT_FILE="$ca" CURL_CA_BUNDLE="$ca"; fi
         exec "$@"
     ' sh "$lab/$node" "$resolv_conf" "$@"
 }
@@ -151,11 +153,11 @@ in_ns outside sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || :
 in_ns outside sysctl -qw net.ipv6.conf.default.disable_ipv6=1 || :
 ip -n outside link set dev lo up
 
-# make sw a switch
-ip -n sw link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+# make the bridge br0 in sw
+ip -n sw link add name br0 type bridge ageing_time 30000 mcast_snooping 0 stp_state 0 forward_delay 0
 ip -n sw link set dev br0 up
-# make core a switch
-ip -n core link add name br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+# make the bridge br0 in core
+ip -n core link add name br0 type bridge ageing_time 30000 mcast_snooping 0 stp_state 0 forward_delay 0
 ip -n core link set dev br0 up
 
 # connect pc1:eth0 to sw:pc1
@@ -505,7 +507,7 @@ END
 # write /etc/resolv.conf in resolver (0 octets)
 put resolver /etc/resolv.conf <<'END'
 END
-# write /run/wirelab/unbound.conf in resolver (428 octets)
+# write /run/wirelab/unbound.conf in resolver (472 octets)
 put resolver /run/wirelab/unbound.conf <<'END'
 server:
   interface: 198.51.100.53
@@ -520,6 +522,8 @@ server:
   logfile: ""
   num-threads: 1
   do-ip6: no
+  rrset-roundrobin: yes
+  serve-expired: no
   module-config: "iterator"
   root-hints: "/run/wirelab/root.hints"
 remote-control:
@@ -541,7 +545,7 @@ END
 # write /etc/resolv.conf in root (0 octets)
 put root /etc/resolv.conf <<'END'
 END
-# write /run/wirelab/nsd.conf in root (346 octets)
+# write /run/wirelab/nsd.conf in root (365 octets)
 put root /run/wirelab/nsd.conf <<'END'
 server:
   ip-address: 198.51.100.2
@@ -555,6 +559,7 @@ server:
   xfrdir: "/run/wirelab"
   logfile: "/dev/stderr"
   rrl-ratelimit: 0
+  round-robin: yes
 remote-control:
   control-enable: no
 zone:
@@ -582,7 +587,7 @@ END
 # write /etc/resolv.conf in tld (0 octets)
 put tld /etc/resolv.conf <<'END'
 END
-# write /run/wirelab/nsd.conf in tld (439 octets)
+# write /run/wirelab/nsd.conf in tld (458 octets)
 put tld /run/wirelab/nsd.conf <<'END'
 server:
   ip-address: 198.51.100.3
@@ -596,6 +601,7 @@ server:
   xfrdir: "/run/wirelab"
   logfile: "/dev/stderr"
   rrl-ratelimit: 0
+  round-robin: yes
 remote-control:
   control-enable: no
 zone:
@@ -638,7 +644,7 @@ END
 # write /etc/resolv.conf in auth (0 octets)
 put auth /etc/resolv.conf <<'END'
 END
-# write /run/wirelab/nsd.conf in auth (419 octets)
+# write /run/wirelab/nsd.conf in auth (438 octets)
 put auth /run/wirelab/nsd.conf <<'END'
 server:
   ip-address: 198.51.100.4
@@ -652,6 +658,7 @@ server:
   xfrdir: "/run/wirelab"
   logfile: "/dev/stderr"
   rrl-ratelimit: 0
+  round-robin: yes
 remote-control:
   control-enable: no
 zone:

@@ -52,9 +52,46 @@ def test_wrong_glue_is_what_the_parent_says_only(resolved: Callable[..., Resolve
     assert "ns.example.com. A 192.0.2.2" in lines(lab, "example.com.")
 
 
+def test_mail_and_text_records(resolved: Callable[..., ResolvedLab]) -> None:
+    lab = resolved(
+        LAB.format(zones="x.com.: {nameservers: a, records: {'@': {mx: mail}, s: {mx: {m.org.: 20, '.': 0}, txt: t}}}")
+    )
+    assert lines(lab, "x.com.")[:4] == [
+        "x.com. MX 10 mail.x.com.", "s.x.com. MX 20 m.org.", "s.x.com. MX 0 .", 's.x.com. TXT "t"',
+    ]  # fmt: skip
+    long = resolved(LAB.format(zones="x.com.: {nameservers: a, records: {t: {txt: " + "é" * 200 + "}}}"))
+    text = long.zones["x.com."].records[0].data
+    assert [len(part) for part in text.replace('"', "").split()] == [4 * 255, 4 * 145]
+
+
+def test_signed_zones(resolved: Callable[..., ResolvedLab]) -> None:
+    text = LAB.format(zones="x.com.: {nameservers: a, dnssec: true, expired: true, records: {w: a}, forged: {w: b}}")
+    text = text.replace("{nameservers: {", "{dnssec: true, nameservers: {")
+    zone = resolved(text).zones["x.com."]
+    assert zone.dnssec and zone.expired and zone.negative_ttl == 300
+    assert [(record.name, record.type, record.data) for record in zone.forged] == [("w.x.com.", "A", "192.0.2.2")]
+
+
+def test_thirteen_names_on_two_nodes(resolved: Callable[..., ResolvedLab]) -> None:
+    names = ", ".join(f"{letter}.root-servers.net.: {'ab'[index % 2]}" for index, letter in enumerate("abcdefghijklm"))
+    lab = resolved(LAB.format(zones="net.: {nameservers: a}").replace("{a.root.net.: a}", f"{{{names}}}"))
+    assert lab.zones["."].servers == ("a", "b") and len(lab.root_hints) == 26
+    told = lines(lab, ".")
+    assert "b.root-servers.net. A 192.0.2.2" in told and "m.root-servers.net. A 192.0.2.1" in told
+    assert "m.root-servers.net. A 192.0.2.1" in lines(lab, "net.")
+
+
 @pytest.mark.parametrize(
     ("zones", "said"),
     [
+        ("x.com.: {nameservers: a, dnssec: true}", "x.com. is signed and its parent com. is not"),
+        ("x.com.: {nameservers: a, expired: true}", "'expired' is about signatures, and x.com. has none"),
+        (
+            "x.com.: {nameservers: a, records: {w: a}, forged: {w: b}}",
+            "'forged' is about signatures, and x.com. has none",
+        ),
+        ("x.com.: {nameservers: a, records: {w: {mx: 'a b'}}}", "'a b' is not a name"),
+        ("x.com.: {nameservers: a, records: {w: {cname: y, mx: m}}}", "w.x.com. is an alias"),
         ("example.org.: {nameservers: a}", "missing delegation: example.org. has no parent zone org."),
         ("a.b.example.com.: {nameservers: a}", None),
         ("x.com.: {nameservers: {ns.y.com.: a}}\n  y.com.: {nameservers: {ns.x.com.: a}}", "circular delegation"),

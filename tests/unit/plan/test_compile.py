@@ -61,7 +61,9 @@ def check_order(plan: ops.Plan) -> None:
                 assert (step.node, step.interface) in up & addressed and up == interfaces
             case ops.SetSysctl() | ops.LoadRules():
                 assert up == interfaces and not started
-            case ops.WriteFile():
+            case ops.Prepare():
+                assert not started
+            case ops.WriteFile() | ops.PutFile():
                 assert (step.node, step.path) not in files and not started
                 files.add((step.node, step.path))
             case ops.StartProcess():

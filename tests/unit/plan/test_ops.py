@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,14 @@ OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
     "SetSysctl": st.builds(ops.SetSysctl, NAME, st.just("net.ipv4.ip_default_ttl"), TEXT),
     "LoadRules": st.builds(ops.LoadRules, NAME, st.just("*filter\n-A INPUT -j DROP\nCOMMIT\n")),
     "WriteFile": st.builds(ops.WriteFile, NAME, st.just("/etc/it's"), TEXT, st.sampled_from([0o644, 0o755])),
+    "Prepare": st.builds(
+        ops.Prepare,
+        NAME,
+        st.just("make a key"),
+        st.sampled_from(["echo a >b", "x=$(cat 'it''s')\n"]),
+        st.dictionaries(st.just("it's.zone") | NAME, TEXT, max_size=2),
+    ),
+    "PutFile": st.builds(ops.PutFile, NAME, st.just("/run/it's"), NAME, st.sampled_from([0o644, 0o600])),
     "StartProcess": st.builds(ops.StartProcess, NAME, NAME, WORDS, ENVIRONMENT),
     "WaitUntil": st.builds(ops.WaitUntil, NAME, st.just("") | NAME, CONDITIONS),
     "RunCommand": st.builds(ops.RunCommand, NAME, WORDS, ENVIRONMENT),
@@ -103,6 +112,27 @@ def test_a_file_is_written_octet_by_octet(content: str) -> None:
 def test_nothing_in_a_file_ends_it_early(content: str) -> None:
     script = f"put() {{ cat; }}\n{ops.WriteFile('pc', '/x', content).shell()}\n"
     assert subprocess.run(["sh"], input=script.encode(), capture_output=True, check=True).stdout == content.encode()
+
+
+@settings(max_examples=25)
+@given(content=TEXT)
+def test_a_workshop_by_hand(tmp_path_factory: pytest.TempPathFactory, content: str) -> None:
+    lab = tmp_path_factory.mktemp("lab")
+    first = ops.Prepare("pc", "make b", "cat 'it'\\''s' >b\necho more >>b\n", {"it's": content})
+    second = ops.PutFile("pc", "/run/deep/b", "b", 0o600)
+    script = f"set -eu\nlab={lab}\n{first.shell()}\n{second.shell()}\n"
+    done = subprocess.run(["sh"], input=script.encode(), capture_output=True, check=True)
+    wanted = content if content.endswith("\n") else f"{content}\n"
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert (lab / "pc/run/deep/b").read_bytes() == f"{wanted}more\n".encode()
+    assert (lab / "pc/run/deep/b").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_workshop_by_hand_ends_the_script_when_something_fails(tmp_path: Path) -> None:
+    failing = ops.Prepare("pc", "fail", "false\necho on").shell()
+    script = f"set -eu\nlab={tmp_path}\n{failing}\necho after\n"
+    done = subprocess.run(["sh"], input=script.encode(), capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
 
 
 @settings(max_examples=25)

@@ -6,8 +6,8 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
-from typing import Any
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_interface
+from typing import Any, ClassVar
 
 from emulator.capture.frame import Direction, Frame, Value
 from emulator.capture.frame import Interface as CaptureInterface
@@ -20,7 +20,7 @@ from emulator.verify.verdict import Result
 
 START_NS = 1_700_000_000_000_000_000
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-NUMBER = {"icmp": 1, "tcp": 6, "udp": 17}
+NUMBER = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 
 _CABLES = (
     ("pc1:eth0", "sw:pc1"), ("pc2:eth0", "sw:pc2"), ("server:eth0", "sw:server"), ("home:lan", "sw:home"),
@@ -108,12 +108,13 @@ class Packet:
     eth_dst: str = "02:00:00:00:00:00"
     fields: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    network: ClassVar[str] = "ip"
 
     def _flag_bits(self) -> int:
         return sum(bit for letter, bit in {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16}.items() if letter in self.flags)
 
-    def octets(self) -> bytes:
-        """The frame; checksums are left 0."""
+    def _upper(self) -> bytes:
+        """The transport header and what it carries; checksums are left 0."""
         if self.protocol == "tcp":
             bits = self._flag_bits()
             upper = struct.pack("!HHIIBBHHH", self.sport, self.dport, self.seq, self.ack, 0x50, bits, 512, 0, 0)
@@ -121,16 +122,22 @@ class Packet:
             upper = struct.pack("!HHHH", self.sport, self.dport, 8 + len(self.payload), 0)
         else:
             upper = struct.pack("!BBHHH", self.icmp_type, 0, 0, self.ident, self.icmp_seq)
-        total = 20 + len(upper) + len(self.payload)
+        return upper + self.payload
+
+    def octets(self) -> bytes:
+        """The frame; checksums are left 0."""
+        upper = self._upper()
+        total = 20 + len(upper)
         header = struct.pack("!BBHHHBBH", 0x45, 0, total, self.id, 0, self.ttl, NUMBER[self.protocol], 0)
         macs = bytes.fromhex((self.eth_dst + self.eth_src).replace(":", ""))
         ends = IPv4Address(self.src).packed + IPv4Address(self.dst).packed
-        return macs + b"\x08\x00" + header + ends + upper + self.payload
+        return macs + b"\x08\x00" + header + ends + upper
 
     def decoded(self) -> dict[str, tuple[Value, ...]]:
         """What a decoder would make of the octets."""
         found: dict[str, tuple[Value, ...]] = {
             "eth.src": (self.eth_src,), "eth.dst": (self.eth_dst,), "eth.addr": (self.eth_dst, self.eth_src),
+            "eth.type": (0x0800,),
             "ip.src": (self.src,), "ip.dst": (self.dst,), "ip.addr": (self.src, self.dst), "ip.ttl": (self.ttl,),
             "ip.id": (self.id,), "ip.proto": (NUMBER[self.protocol],), "ip.checksum.status": (1,),
             f"{self.protocol}.checksum.status": (1,),
@@ -138,7 +145,7 @@ class Packet:
         if self.protocol == "icmp":
             found |= {"icmp.type": (self.icmp_type,), "icmp.code": (0,), "icmp.ident": (self.ident,)}
             found |= {"icmp.seq": (self.icmp_seq,)}
-        else:
+        elif self.protocol in ("tcp", "udp"):
             name = self.protocol
             found |= {f"{name}.srcport": (self.sport,), f"{name}.dstport": (self.dport,)}
             found |= {f"{name}.port": (self.sport, self.dport), f"{name}.payload": (self.payload,)}
@@ -149,6 +156,35 @@ class Packet:
             found |= {f"tcp.flags.{name}": (letter in self.flags,) for name, letter in letters.items()}
         if self.protocol == "udp":
             found |= {"udp.length": (8 + len(self.payload),)}
+        return found | dict(self.fields)
+
+
+@dataclass(frozen=True)
+class Packet6(Packet):
+    """The same in IPv6: protocol "tcp", "udp" or "icmpv6"; `ttl` is the hop limit, `ident` that of an echo."""
+
+    icmp_type: int = 128
+    network: ClassVar[str] = "ipv6"
+
+    def octets(self) -> bytes:
+        """The frame; checksums are left 0."""
+        upper = self._upper()
+        header = struct.pack("!IHBB", 6 << 28, len(upper), NUMBER[self.protocol], self.ttl)
+        macs = bytes.fromhex((self.eth_dst + self.eth_src).replace(":", ""))
+        return macs + b"\x86\xdd" + header + IPv6Address(self.src).packed + IPv6Address(self.dst).packed + upper
+
+    def decoded(self) -> dict[str, tuple[Value, ...]]:
+        """What a decoder would make of the octets."""
+        found = {name: value for name, value in super().decoded().items() if not name.startswith("ip.")}
+        found |= {
+            "eth.type": (0x86DD,), "ipv6.src": (self.src,), "ipv6.dst": (self.dst,), "ipv6.addr": (self.src, self.dst),
+            "ipv6.hlim": (self.ttl,), "ipv6.nxt": (NUMBER[self.protocol],), "ipv6.flow": (0,),
+            "ipv6.plen": (len(self._upper()),),
+        }  # fmt: skip
+        if self.protocol == "icmpv6":
+            found |= {"icmpv6.type": (self.icmp_type,), "icmpv6.code": (0,)}
+            if self.icmp_type in (128, 129):
+                found |= {"icmpv6.echo.identifier": (self.ident,), "icmpv6.echo.sequence_number": (self.icmp_seq,)}
         return found | dict(self.fields)
 
 
@@ -209,7 +245,7 @@ class Wire:
 
     def see_packet(self, place: str, direction: Direction | None, packet: Packet, **changes: Any) -> Frame:
         """A packet at one interface."""
-        layers = ("eth", "ip", packet.protocol, *packet.layers)
+        layers = ("eth", packet.network, packet.protocol, *packet.layers)
         return self.see(place, direction, packet.decoded(), layers, packet.octets(), **changes)
 
     def _ways(self, sender: str, receiver: str) -> list[tuple[str, Direction]]:
@@ -257,13 +293,14 @@ class Wire:
         number: int,
         rd: bool = False,
         src: str | None = None,
+        qtype: int = 1,
         **reply: Any,
     ) -> None:
         """A question with the message id `number`, seen at asker and server; and its reply when there are keywords for
-        it: answer, authority, additional, aa, rcode, reply_id."""
+        it: answer, authority, additional, aa, ad, rcode, reply_id."""
         ask = Packet("udp", src or ADDRESS[asker], ADDRESS[server], 5000 + number, 53, id=number)
         base: dict[str, tuple[Value, ...]] = {"dns.id": (number,), "dns.qry.name": (question,)}
-        base |= {"dns.flags.recdesired": (rd,), "dns.flags.response": (False,)}
+        base |= {"dns.flags.recdesired": (rd,), "dns.flags.response": (False,), "dns.qry.type": (qtype,)}
         question_packet = replace(ask, fields=base, layers=("dns",), payload=f"? {question} {number}".encode())
         self.see_packet(asker, "out", question_packet)
         self.see_packet(server, "in", question_packet)
@@ -273,7 +310,8 @@ class Wire:
             }
             flags: dict[str, tuple[Value, ...]] = {
                 "dns.flags.response": (True,), "dns.flags.authoritative": (reply.get("aa", False),),
-                "dns.flags.rcode": (reply.get("rcode", 0),), "dns.id": (reply.get("reply_id", number),),
+                "dns.flags.authenticated": (reply.get("ad", False),), "dns.flags.rcode": (reply.get("rcode", 0),),
+                "dns.id": (reply.get("reply_id", number),),
             }  # fmt: skip
             back = replace(
                 ask, src=ask.dst, dst=ask.src, sport=53, dport=ask.sport, id=number + 1000, layers=("dns",),
@@ -282,9 +320,9 @@ class Wire:
             self.see_packet(server, "out", back)
             self.see_packet(asker, "in", back)
 
-    def printed(self, step: str, node: str, stdout: str) -> None:
-        """A step's command printed something."""
-        self.outputs.append(Output("", step, node, ("curl",), 0, stdout, "", self.now_ns, self.now_ns))
+    def printed(self, step: str, node: str, stdout: str, *, stderr: str = "", status: int | None = 0) -> None:
+        """A step's command printed something and ended."""
+        self.outputs.append(Output("", step, node, ("curl",), status, stdout, stderr, self.now_ns, self.now_ns))
 
     def evidence(self) -> Evidence:
         """Everything recorded so far."""

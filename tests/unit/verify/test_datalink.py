@@ -183,3 +183,73 @@ def test_a_lossy_record_cannot_show_that_nothing_was_flooded(learned: Any) -> No
     assert learned.verdict("no-flooding", switch="sw").verdict == "unknown"
     learned.dropped = {"web:eth0": 1}
     assert learned.verdict("no-flooding", switch="sw").verdict == "pass"
+
+
+CONFLICT = {"at": ["pc1:eth0", "pc2"], "address": "192.168.1.100"}
+
+
+def probe(wire: Any, build: Any, sender: str, *places: str) -> None:
+    """An interface asks whether 192.168.1.100 is in use."""
+    fields = {
+        "eth.src": (wire.mac(sender),), "eth.dst": (build.BROADCAST,), "arp.opcode": (1,), "arp.isprobe": (True,),
+        "arp.src.hw_mac": (wire.mac(sender),), "arp.src.proto_ipv4": ("0.0.0.0",),
+        "arp.dst.proto_ipv4": ("192.168.1.100",),
+    }  # fmt: skip
+    for place in places:
+        wire.see(place, "out" if place == sender else "in", fields, ("eth", "arp"), f"probe {sender}".encode())
+
+
+BOTH = (("pc1:eth0", "out"), ("pc2:eth0", "in"))
+
+
+def test_address_conflict(wire: Any, build: Any) -> None:
+    probe(wire, build, "pc2:eth0", "pc2:eth0", "pc1:eth0")
+    wire.arp(2, "pc1:eth0", "pc2:eth0", ways=BOTH, to=wire.mac("pc2:eth0"))
+    result = wire.verdict("address-conflict", **CONFLICT)
+    assert result.verdict == "pass"
+    assert result.reason == (
+        f"{wire.mac('pc2:eth0')} (pc2:eth0) probed 192.168.1.100 (frame 2) and {wire.mac('pc1:eth0')} (pc1:eth0) "
+        "answered that it has it (frame 3) at pc1:eth0: two MACs for one address; seen at pc2 too"
+    )
+    assert result.frames == (2, 3, 1, 4)
+    for own in ("pc1", "pc1:eth0"):
+        assert wire.verdict("address-conflict", **{**CONFLICT, "address": own}).verdict == "pass"
+    assert wire.verdict("address-conflict", **{**CONFLICT, "address": "web"}).verdict == "fail"
+
+
+def test_a_probe_that_nobody_answers_fails(wire: Any, build: Any) -> None:
+    probe(wire, build, "pc2:eth0", "pc2:eth0", "pc1:eth0")
+    result = wire.verdict("address-conflict", **CONFLICT)
+    assert result.verdict == "fail"
+    assert "nobody did at pc1:eth0, so the address was free" in result.reason
+    wire.dropped["pc1:eth0"] = 1
+    assert wire.verdict("address-conflict", **CONFLICT).verdict == "unknown"
+
+
+def test_an_answer_seen_at_one_place_only_fails(wire: Any, build: Any) -> None:
+    probe(wire, build, "pc2:eth0", "pc2:eth0", "pc1:eth0")
+    wire.arp(2, "pc1:eth0", "pc2:eth0", ways=BOTH[:1], to=wire.mac("pc2:eth0"))
+    assert "nobody did at pc2" in wire.verdict("address-conflict", **CONFLICT).reason
+
+
+def test_ones_own_answer_and_an_answer_to_somebody_else_are_no_conflict(wire: Any, build: Any) -> None:
+    probe(wire, build, "pc1:eth0", "pc2:eth0", "pc1:eth0")
+    wire.arp(2, "pc1:eth0", "pc2:eth0", ways=BOTH, to=wire.mac("pc2:eth0"))
+    result = wire.verdict("address-conflict", **CONFLICT)
+    assert result.verdict == "fail"
+    assert f"is an answer of {wire.mac('pc1:eth0')}" in result.reason
+
+
+def test_an_answer_before_the_probe_is_no_conflict(wire: Any, build: Any) -> None:
+    wire.arp(2, "pc1:eth0", "pc2:eth0", ways=BOTH, to=wire.mac("pc2:eth0"))
+    probe(wire, build, "pc2:eth0", "pc2:eth0", "pc1:eth0")
+    assert wire.verdict("address-conflict", **CONFLICT).verdict == "fail"
+
+
+def test_a_question_is_no_probe(wire: Any, build: Any) -> None:
+    wire.arp(1, "pc2:eth0", "pc1:eth0", ways=BOTH, to=build.BROADCAST)
+    wire.arp(2, "pc1:eth0", "pc2:eth0", ways=BOTH, to=wire.mac("pc2:eth0"))
+    result = wire.verdict("address-conflict", **CONFLICT)
+    assert result.verdict == "fail"
+    assert "expected an ARP probe for 192.168.1.100" in result.reason
+    assert wire.verdict("address-conflict", **{**CONFLICT, "at": "pc1:eth9"}).verdict == "unknown"

@@ -127,3 +127,97 @@ def test_no_acknowledgement_fails_and_no_table_is_unknown(wire: Any, build: Any)
     message(wire, build, 5)
     del wire.after["pc1"]
     assert wire.verdict("lease", **ENDS).verdict == "unknown"
+
+
+def renewal(
+    wire: Any, build: Any, *, xid: int = 0x77, ack: int | None = 5, changes: Any = None, reply: Any = None
+) -> None:
+    """pc1 asks home to extend its lease, and home answers with a message of type `ack`."""
+    mac, home = wire.mac("pc1:eth0"), wire.mac("home:lan")
+    base = {"dhcp.id": xid, "dhcp.hw.mac_addr": mac, "dhcp.ip.client": "192.168.1.100"}
+    fields = base | {"dhcp.option.dhcp": 3} | (changes or {})
+    ask = build.Packet(
+        "udp", str(fields.pop("ip.src", "192.168.1.100")), str(fields.pop("ip.dst", "192.168.1.1")), 68, 67, id=xid,
+        layers=("dhcp",), payload=b"renew", eth_src=mac, eth_dst=str(fields.pop("eth.dst", home)),
+        fields={name: (value,) for name, value in fields.items() if value is not None},
+    )  # fmt: skip
+    wire.see_packet("pc1:eth0", "out", ask)
+    wire.see_packet("home:lan", "in", ask)
+    if ack is not None:
+        answer = base | OPTIONS | {"dhcp.option.dhcp": ack} | (reply or {})
+        back = build.Packet(
+            "udp", "192.168.1.1", "192.168.1.100", 67, 68, id=xid, layers=("dhcp",), payload=bytes([ack]),
+            fields={name: (value,) for name, value in answer.items()},
+        )  # fmt: skip
+        wire.see_packet("home:lan", "out", back)
+        wire.see_packet("pc1:eth0", "in", back)
+
+
+def test_renewal(leased: Any, build: Any) -> None:
+    leased.now_ns += 30_000_000_000
+    renewal(leased, build)
+    result = leased.verdict("dhcp-renewal", **ENDS, after=30)
+    assert result.verdict == "pass", result.reason
+    assert "Request with ciaddr 192.168.1.100 to home:lan alone (frame 9), 30.0 s after the Ack before" in result.reason
+    assert "the same transaction id 0x00000077 (frame 12)" in result.reason
+    assert leased.verdict("dhcp-renewal", **ENDS).verdict == "pass"
+
+
+def test_every_renewal_counts(leased: Any, build: Any) -> None:
+    for xid in (1, 2):
+        leased.now_ns += 4_000_000_000
+        renewal(leased, build, xid=xid)
+    result = leased.verdict("dhcp-renewal", **ENDS, after="4s")
+    assert result.verdict == "pass"
+    assert "2 renewals in all" in result.reason
+    renewal(leased, build, xid=3, ack=None)
+    assert leased.verdict("dhcp-renewal", **ENDS).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"changes": {"eth.dst": "ff:ff:ff:ff:ff:ff", "ip.dst": "255.255.255.255"}}, "rebinding"),
+        ({"changes": {"ip.dst": "192.168.1.9"}}, "goes to 192.168.1.9"),
+        ({"changes": {"eth.dst": "02:00:00:00:00:99"}}, "02:00:00:00:00:99"),
+        ({"changes": {"ip.src": "192.168.1.7"}}, "expected the renewal to come from the address that it is about"),
+        ({"changes": {"dhcp.option.dhcp_server_id": "192.168.1.1"}}, "without a server identifier option"),
+        ({"changes": {"dhcp.option.requested_ip_address": "192.168.1.100"}}, "without a requested address option"),
+        ({"changes": {"dhcp.ip.client": "0.0.0.0"}}, "saw Discover (frame 1)"),
+        ({"ack": None}, "transaction id 0x00000077 to the renewal in frame 9 at pc1:eth0; none came"),
+        ({"ack": 6}, "is a Nak"),
+        ({"reply": {"dhcp.id": 9}}, "the Ack in frame 12 has another transaction id"),
+        ({"reply": {"dhcp.option.dhcp_server_id": "192.168.1.66"}}, "from server 192.168.1.66"),
+        ({"reply": {"dhcp.ip.your": "192.168.1.101"}}, "gives 192.168.1.101"),
+    ],
+)
+def test_what_is_no_renewal_fails(leased: Any, build: Any, wrong: dict[str, Any], words: str) -> None:
+    renewal(leased, build, **wrong)
+    result = leased.verdict("dhcp-renewal", **ENDS)
+    assert result.verdict == "fail"
+    assert words in result.reason
+
+
+@pytest.mark.parametrize("seconds", [20, 40])
+def test_a_renewal_at_the_wrong_time_fails(leased: Any, build: Any, seconds: int) -> None:
+    leased.now_ns += seconds * 1_000_000_000
+    renewal(leased, build)
+    result = leased.verdict("dhcp-renewal", **ENDS, after=30)
+    assert result.verdict == "fail"
+    assert f"30 seconds (T1) after the Ack in frame 8; frame 9 at pc1:eth0 came after {seconds}.0" in result.reason
+
+
+def test_a_renewal_whose_lease_began_before_the_capture_has_no_known_age(wire: Any, build: Any) -> None:
+    assert "saw no DHCP message of it" in wire.verdict("dhcp-renewal", **ENDS).reason
+    renewal(wire, build)
+    assert wire.verdict("dhcp-renewal", **ENDS).verdict == "pass"
+    assert wire.verdict("dhcp-renewal", **ENDS, after=30).verdict == "unknown"
+
+
+def test_a_renewal_unseen_at_the_server_fails(leased: Any, build: Any) -> None:
+    renewal(leased, build)
+    leased.frames = [f for f in leased.frames if f.interface != "home:lan"]
+    assert "also at home:lan" in leased.verdict("dhcp-renewal", **ENDS).reason
+    leased.dropped["pc1:eth0"] = 1
+    leased.frames = leased.frames[:-1]
+    assert leased.verdict("dhcp-renewal", **ENDS).verdict == "unknown"

@@ -148,3 +148,68 @@ def test_a_quoted_packet_cut_short_is_not_understood(wire: Any, build: Any) -> N
     for octets in (b"", b"\x45", struct.pack("!20s", b"\x4f"), b"\x4f" * 30):
         error = build.Packet("icmp", "203.0.113.2", "198.18.0.99", icmp_type=3, payload=octets)
         assert quoted_flow(wire.see_packet("isp:out", "in", error)) is None
+
+
+HOPS6 = {**HOPS, "filter": "icmpv6.type == 128"}
+
+
+@pytest.fixture
+def echo6(build: Any) -> Any:
+    """The same over IPv6."""
+    return build.Packet6("icmpv6", "2001:db8:1::100", "2001:db8:2::80", payload=b"ping")
+
+
+def test_hop_limit(wire: Any, echo6: Any) -> None:
+    wire.route(echo6, *WAY)
+    result = wire.verdict("hop-count", **HOPS6)
+    assert result.verdict == "pass"
+    assert result.reason == (
+        "hop limit 64 → 63 (home) → 62 (isp), 1 packet from pc1:eth0 to web:eth0: frame 1 became frame 8"
+    )
+
+
+def test_a_hop_limit_that_stays_fails(wire: Any, echo6: Any) -> None:
+    wire.route(echo6, *WAY, after={"isp": {"ttl": 63}})
+    result = wire.verdict("hop-count", **HOPS6)
+    assert result.verdict == "fail"
+    assert "at isp:web has hop limit 63; expected 62, and at web:eth0 with hop limit 62" in result.reason
+    wire.frames.clear()
+    wire.route(echo6, *WAY[:4])
+    assert "was last seen at isp:home (in) with hop limit 63" in wire.verdict("hop-count", **HOPS6).reason
+
+
+def test_what_has_no_ttl_fails(wire: Any, build: Any) -> None:
+    wire.arp(1, "pc1:eth0", "home:lan", ways=(("pc1:eth0", "out"),), to=build.BROADCAST)
+    result = wire.verdict("hop-count", **{**HOPS, "filter": "arp"})
+    assert result.verdict == "fail"
+    assert "expected IP packets; frame 1 at pc1:eth0 is none" in result.reason
+
+
+def test_silence_over_ipv6(wire: Any, build: Any) -> None:
+    knock = build.Packet6("tcp", "2001:db8::9", "2001:db8::2", 5000, 8081, flags="S")
+    wire.carry(knock, "outside:eth0", "isp:out")
+    assert wire.verdict("unanswered", **CLOSED).verdict == "pass"
+    quoted = {"ipv6.src": knock.src, "ipv6.dst": knock.dst, "tcp.srcport": 5000, "tcp.dstport": 8081}
+    fields = {f"wirelab.icmpv6.{name}": (value,) for name, value in quoted.items()}
+    error = build.Packet6("icmpv6", "2001:db8::2", knock.src, icmp_type=1, fields=fields)
+    wire.carry(error, "isp:out", "outside:eth0")
+    result = wire.verdict("unanswered", **CLOSED)
+    assert result.verdict == "fail"
+    assert "2001:db8::2 → 2001:db8::9" in result.reason
+
+
+def test_an_echo_over_ipv6_is_answered(wire: Any, build: Any, echo6: Any) -> None:
+    asked = {"filter": "icmpv6.type == 128", "at": "outside:eth0"}
+    wire.carry(echo6, "outside:eth0", "isp:out")
+    assert wire.verdict("unanswered", **asked).verdict == "pass"
+    quoted = {"ipv6.src": echo6.src, "ipv6.dst": echo6.dst, "icmp.type": 128, "icmp.ident": 7}
+    fields = {f"wirelab.icmpv6.{name}": (value,) for name, value in quoted.items()}
+    wire.carry(build.Packet6("icmpv6", "2001:db8::2", echo6.src, icmp_type=3, fields=fields), "isp:out", "outside:eth0")
+    assert wire.verdict("unanswered", **asked).verdict == "fail"
+
+
+def test_what_cannot_be_answered_proves_nothing(wire: Any, build: Any) -> None:
+    wire.arp(1, "pc1:eth0", "home:lan", ways=(("pc1:eth0", "out"),), to=build.BROADCAST)
+    result = wire.verdict("unanswered", filter="arp", at="pc1:eth0")
+    assert result.verdict == "fail"
+    assert "to which there can be an answer" in result.reason

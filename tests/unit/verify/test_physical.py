@@ -103,3 +103,19 @@ def test_unverified_checksums_are_not_right(wire: Any, build: Any) -> None:
     status = {"udp.checksum.status": (2,), "ip.checksum.status": (2,)}
     wire.see_packet("pc1:eth0", "out", build.Packet("udp", "10.0.0.1", "10.0.0.2", 1, 2, fields=status))
     assert wire.verdict("checksums").verdict == "fail"
+
+
+def test_loopback_is_no_link(busy: Any, build: Any) -> None:
+    status = {"udp.checksum.status": (0,), "ip.checksum.status": (0,)}
+    local = build.Packet("udp", "127.0.0.1", "127.0.0.1", 1, 2, fields=status)
+    for direction in ("out", "in"):
+        busy.see_packet("pc1:lo", direction, local, length=60_000)
+    assert "96 checksums right" in busy.verdict("checksums").reason
+    assert busy.verdict("within-mtu").verdict == "pass"
+    assert "12 links carried frames" in busy.verdict("links-carry").reason
+
+
+@pytest.mark.parametrize("kind", ["checksums", "within-mtu"])
+def test_frames_on_loopback_alone_prove_nothing(wire: Any, build: Any, kind: str) -> None:
+    wire.see_packet("pc1:lo", "out", build.Packet("udp", "127.0.0.1", "127.0.0.1", 1, 2))
+    assert wire.verdict(kind).verdict == "fail"
