@@ -376,11 +376,13 @@ def retransmission(check: Retransmission, view: View) -> Finding:
             [frame for pair in pairs for frame in pair],
         )
     gone, left, arrived = same[0]
+    wait_us = (left.time_ns - gone.time_ns) / 1e3
+    wait = f"{wait_us / 1e3:,.1f} ms" if wait_us >= 1e3 else f"{wait_us:,.0f} µs"
     others = len(pairs) - 1
     rest = f"; so did {counted(others, 'other lost segment')}" if others else ""
     return passed(
         f"{at(gone)} (sequence number {_seq(gone)}, {counted(_octets(gone), 'octet')}) did not arrive at {check.to}; "
-        f"it was sent again with the same sequence number {(left.time_ns - gone.time_ns) / 1e6:,.1f} ms later (frame "
+        f"it was sent again with the same sequence number {wait} later (frame "
         f"{left.number}) and arrived (frame {arrived.number}){rest}",
         [frame for pair in pairs for frame in pair],
     ).if_whole(check.to)

@@ -157,7 +157,8 @@ def _told(alert: _Record) -> str:
     """An alert in words."""
     if alert.type == _ALERT and len(alert.body) == _ALERT_OCTETS:
         return f'the alert "{_ALERTS.get(alert.body[1], f"number {alert.body[1]}")}" ({alert.body[1]})'
-    return "an alert (encrypted, to be told by its size)" if alert.type == _DATA else "an alert (encrypted)"
+    what = "encrypted, to be told by its size" if alert.type == _DATA else "encrypted"
+    return f"an alert ({what}; a client that does not accept the certificate sends one)"
 
 
 def _ended(session: _Session) -> str:

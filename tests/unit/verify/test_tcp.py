@@ -233,7 +233,7 @@ def test_a_lost_segment_is_sent_again(wire: Any, segment: Any) -> None:
     assert result.verdict == "pass"
     assert result.reason == (
         "frame 1 at pc1:eth0 (sequence number 1000, 4 octets) did not arrive at web:eth0; it was sent again with the "
-        "same sequence number 200.2 ms later (frame 15) and arrived (frame 22)"
+        "same sequence number 200.1 ms later (frame 15) and arrived (frame 22)"
     )
     wire.dropped["web:eth0"] = 1
     assert wire.verdict("retransmission", **AGAIN).verdict == "unknown"

@@ -1,0 +1,160 @@
+"""`wirelab verify` of several labs at a time, and of all that are shipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Person
+from tests.live.conftest import processes, wait_until
+
+LABS = {file.parent.name for file in (ROOT / "labs").glob("*/lab.yml")}
+
+SMALL = """\
+name: {name}
+nodes: {{a: {{}}, b: {{}}}}
+links: [[a, b]]
+scenes: [{{name: call, steps: [{{on: a, run: "{command}", timeout: 60s}}]}}]
+checks:
+  - {{name: carry, layer: physical, check: links-carry}}
+  - {{name: called, layer: network, check: seen, filter: icmp.type == 8, at: b}}
+"""
+CALL = "ping -n -c 1 -W 1 {b.ip}"
+
+
+def small(person: Person, name: str, command: str = CALL) -> str:
+    """A lab file with two nodes and one cable."""
+    file = person.home / f"{name}.yml"
+    file.write_text(SMALL.format(name=name, command=command))
+    file.chmod(0o644)
+    return str(file)
+
+
+def instances(person: Person, name: str) -> list[Path]:
+    """The run directories of the instances that `verify` made of a lab, begun ones too."""
+    return list(person.runs.glob(f"*{name}-verify-*"))
+
+
+def test_all_shipped_labs(user: Person) -> None:
+    file = user.home / "all.xml"
+    done = user.wirelab("verify", "--all", "--jobs", "2", "--junit", str(file), timeout=1800)
+    head, *rows = done.stdout.split("\n\n")[0].splitlines()
+    assert head.split() == ["LAB", "PASSED", "FAILED", "UNKNOWN", "SECONDS"]
+    cells = {row.split()[0]: row.split()[1:] for row in rows}
+    assert set(cells) == LABS
+    assert all(int(passed) > 0 and (failed, unknown) == ("0", "0") for passed, failed, unknown, _ in cells.values())
+    passed = sum(int(row[0]) for row in cells.values())
+    assert done.stdout.splitlines()[-1].startswith(f"{len(LABS)} lab")
+    assert f": {passed} passed in " in done.stdout.splitlines()[-1]
+    root = ET.parse(file).getroot()
+    assert [suite.get("name") for suite in root] == [row.split()[0] for row in rows]
+    assert len(root.findall(".//testcase")) == passed
+    assert not root.findall(".//failure") + root.findall(".//error")
+    assert not [entry for entry in user.runs.glob("*-verify-*") if (entry / "lab.json").exists()]
+
+
+def test_a_running_lab_is_not_touched(person: Person, lab_name: str) -> None:
+    file = small(person, lab_name)
+    person.wirelab("up", file, "--name", lab_name)
+    try:
+        answer = person.json("verify", lab_name, file, "--jobs", "2")
+        assert [lab["lab"] for lab in answer["labs"]] == [lab_name, lab_name]
+        assert [lab["pass"] for lab in answer["labs"]] == [2, 2]
+        assert {key: answer["total"][key] for key in ("labs", "pass", "fail", "unknown", "errors")} == {
+            "labs": 2, "pass": 4, "fail": 0, "unknown": 0, "errors": 0,
+        }  # fmt: skip
+        assert not (person.runs / lab_name / "runs").exists(), "the running lab itself was verified"
+        assert lab_name in [row["name"] for row in person.json("ps")]
+        assert not instances(person, lab_name)
+        alone = person.json("verify", lab_name)
+        assert (person.runs / lab_name / "runs").read_text() == "1", "one name is the running lab"
+        assert set(alone) == {"lab", "checks", "pass", "fail", "unknown", "seconds"}
+    finally:
+        person.wirelab("down", lab_name)
+
+
+def test_the_others_are_verified_whatever_becomes_of_one(user: Person, lab_name: str) -> None:
+    good = small(user, f"{lab_name}-good")
+    bad = small(user, f"{lab_name}-bad", "true")
+    broken = small(user, f"{lab_name}-broken")
+    Path(broken).write_text(Path(broken).read_text().replace("links:", "lnks:"))
+    file = user.home / f"{lab_name}.xml"
+    done = user.wirelab("verify", broken, bad, good, "--jobs", "1", "--junit", str(file), status=1)
+    rows = {
+        row.split()[0]: row.split()[1:4] for row in done.stdout.split("\n\n")[0].splitlines() if row.startswith("/")
+    }
+    assert rows[good] == ["2", "0", "0"]
+    assert rows[bad][0] != "2"
+    assert rows[broken] == ["-", "-", "-"]
+    assert f"{broken}:3:1: unknown key 'lnks'" in done.stdout
+    assert "  FAIL     called  " in done.stdout
+    assert "1 lab not verified" in done.stdout.splitlines()[-1]
+    suites = {suite.get("name"): suite for suite in ET.parse(file).getroot()}
+    assert {broken, f"{lab_name}-bad", f"{lab_name}-good"} == set(suites)
+    assert suites[broken].find("testcase/error") is not None
+    lacking = small(user, f"{lab_name}-lacking", "no-such-program")
+    answer = json.loads(user.wirelab("verify", lacking, good, "--json", status=3).stdout)
+    assert answer["labs"][0]["status"] == 3
+    assert "no-such-program" in answer["labs"][0]["error"]
+    assert answer["labs"][1]["pass"] == 2
+    assert not instances(user, lab_name)
+
+
+def started(person: Person, name: str, words: list[str], **options: int) -> subprocess.Popen[str]:
+    """A verification of two labs whose scenes take long, once both are running."""
+    process = person.popen(
+        person.argv("verify", *words),
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        **{"stderr": subprocess.PIPE, **options},
+    )
+    wait_until(
+        lambda: sum((folder / "capture.pcapng").exists() for folder in instances(person, name)) == 2,
+        "two labs are being verified",
+    )
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_ended_early(user: Person, lab_name: str, number: signal.Signals) -> None:
+    """Ctrl-C takes every lab down before it returns; after kill -9 they go by themselves."""
+    file = small(user, lab_name, "sleep 50")
+    process = started(user, lab_name, [file, file, file, "--jobs", "2"])
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == ({signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], "")
+    assert err == ("wirelab: interrupted\n" if number == signal.SIGINT else "")
+    if number != signal.SIGKILL:
+        assert not instances(user, lab_name)
+    wait_until(lambda: not instances(user, lab_name), "the run directories go")
+    wait_until(lambda: not processes(f"{lab_name}-verify-") and not processes(file), "no process is left")
+
+
+def test_progress_on_a_terminal(user: Person, lab_name: str) -> None:
+    file = small(user, lab_name, "sleep 1")
+    leader, follower = os.openpty()
+    os.fchmod(follower, 0o666)
+    process = started(user, lab_name, [file, file, "--jobs", "2", "--json"], stderr=follower)
+    os.close(follower)
+    out, _ = process.communicate(timeout=60)
+    said = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert json.loads(out)["total"]["labs"] == 2
+    assert "verify: 0/2 0 passed, 0 failed; " in said
+    assert lab_name in said
+    assert said.endswith("\r\x1b[K")
+
+
+def test_usage_errors(user: Person) -> None:
+    assert "no LAB goes with it" in user.wirelab("verify", "--all", "nat", status=2).stderr
+    assert "`--break` breaks one lab" in user.wirelab("verify", "--all", "--break", "hub", status=2).stderr
+    assert "`-w` keeps the capture of one" in user.wirelab("verify", "nat", "nat", "-w", "x", status=2).stderr
+    assert "did you mean nat?" in user.wirelab("verify", "nat", "natt", status=2).stderr
+    assert "at least 1, not '0'" in user.wirelab("verify", "--all", "--jobs", "0", status=2).stderr
+    assert "which lab?" in user.wirelab("verify", status=2).stderr
