@@ -69,7 +69,6 @@ class Interface:
         """`node:interface`, as captures name it."""
         return f"{self.node}:{self.name}"
 
-
     @property
     def is_loopback(self) -> bool:
         """Whether it is the node's `lo`, whose frames meet no cable."""

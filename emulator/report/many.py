@@ -76,23 +76,27 @@ def as_data(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
 
 
 def render(outcomes: Sequence[Outcome], seconds: float, *, width: int = 100, colour: bool = False) -> str:
-    """A row for each lab, then the checks that did not pass, with their reasons, then a line of totals.
+    """A row for each lab, then what did not pass, with the reasons, then a line of totals.
 
     Args:
         seconds: how long all of it took.
         width: columns of the terminal.
         colour: paint what is wrong with ANSI colours.
     """
-    lines = _table(outcomes, width, colour)
+    lines = _table(outcomes, colour)
     for outcome in outcomes:
-        bad = [
-            result for result in (outcome.report.results if outcome.report else ()) if result.verdict != Verdict.PASS
-        ]
-        if bad:
-            names = max(len(result.name) for result in bad)
-            lines += ["", _name(outcome)]
-            lines += [line for result in bad for line in check_lines(result, names, width, colour)]
+        if not outcome.success:
+            lines += ["", _name(outcome), *_wrong(outcome, width, colour)]
     return "\n".join([*lines, "", summary(outcomes, seconds)]) + "\n"
+
+
+def _wrong(outcome: Outcome, width: int, colour: bool) -> list[str]:
+    """Why the lab was not verified, or its checks that did not pass."""
+    if outcome.report is None:
+        return [f"  {line}" for text in outcome.error.splitlines() for line in wrapped(text, width - 2)]
+    bad = [result for result in outcome.report.results if result.verdict is not Verdict.PASS]
+    names = max((len(result.name) for result in bad), default=0)
+    return [line for result in bad for line in check_lines(result, names, width, colour)] or ["  no checks"]
 
 
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
@@ -110,21 +114,14 @@ def _labs(number: int) -> str:
     return f"{number} lab{'' if number == 1 else 's'}"
 
 
-def _table(outcomes: Sequence[Outcome], width: int, colour: bool) -> list[str]:
-    names = max(len(_HEAD[0]), *(len(_name(outcome)) for outcome in outcomes), 0)
+def _table(outcomes: Sequence[Outcome], colour: bool) -> list[str]:
+    names = max([len(_HEAD[0]), *(len(_name(outcome)) for outcome in outcomes)])
     lines = [_row(_HEAD, names)]
     for outcome in outcomes:
         report = outcome.report
-        if report is not None:
-            counts = [str(report.count(verdict)) for verdict in _ORDER]
-            row = _row((_name(outcome), *counts, f"{report.seconds:.1f}"), names)
-            lines.append(_painted(row, colour and not report.success))
-            continue
-        head = _row((_name(outcome), "-", "-", "-", f"{outcome.seconds:.1f}"), names) + "  "
-        said = [line for text in outcome.error.splitlines() for line in wrapped(text, width - len(head))]
-        first, *rest = said or ["not verified"]
-        lines.append(_painted(head + first, colour))
-        lines += [" " * len(head) + line for line in rest]
+        counts = [str(report.count(verdict)) if report else "-" for verdict in _ORDER]
+        row = _row((_name(outcome), *counts, f"{report.seconds if report else outcome.seconds:.1f}"), names)
+        lines.append(_painted(row if report else f"{row}  not verified", colour and not outcome.success))
     return lines
 
 

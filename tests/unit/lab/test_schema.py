@@ -48,7 +48,7 @@ break: {t: {patch: {nodes: {a: null}}, fails: [c]}}
 def documents(labs: Path) -> Iterator[Any]:
     yield parse(SHORT_FORMS.encode(), "short.yml")
     for path in sorted(labs.glob("*/lab.yml")):
-        yield parse(path.read_bytes(), path.name)
+        yield parse(path.read_bytes(), str(path))
 
 
 def test_the_short_forms_are_taken(labs_folder: Path) -> None:
