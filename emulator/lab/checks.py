@@ -68,6 +68,10 @@ Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(as_list, json_schema_i
 Status = Annotated[int | Literal["nonzero"], PlainValidator(_status, json_schema_input_type=int | Literal["nonzero"])]
 Endpoints = Annotated[tuple[EndpointName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 
+NameServers = Annotated[
+    tuple[NodeNames, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str | list[str]])
+]
+
 DnsType = Literal["A", "AAAA", "MX", "TXT", "NS"]
 
 
@@ -457,7 +461,11 @@ class ReferralChain(Check):
         None, description="The node that passes the question on; left out: the client asks the resolver itself."
     )
     resolver: NodeName = Field(description="The node that walks from the root.")
-    servers: NodeNames = Field(description="The name servers in the order in which they are asked.")
+    servers: NameServers = Field(
+        description="The name servers in the order in which they are asked; a list among them is a zone's several "
+        "servers, of which any one is asked.",
+        examples=[["root", "tld", "auth"], [["root-a", "root-b"], "tld", "auth"]],
+    )
 
 
 class AnsweredFromCache(Check):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 from emulator.capture.frame import Frame
@@ -10,6 +11,8 @@ from emulator.verify.dns_message import Asking, addresses_in, askings, asks, is_
 from emulator.verify.finding import Finding, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, counted, numbers, shown
+
+_AUTHORITATIVE = "an authoritative address"
 
 
 def _referral(reply: Frame, next_addresses: frozenset[str]) -> str | None:
@@ -44,14 +47,20 @@ def _asked_directly(view: View, asker: str, asked: str, name: str, after: int) -
     return next((asking for asking in wanting if asking.reply is not None), wanting[-1])
 
 
+def _asked_any(view: View, resolver: str, servers: Sequence[str], name: str, after: int) -> list[tuple[str, Asking]]:
+    """What the resolver asked any of a zone's servers about the name or one above it, in time order."""
+    found = [(s, asking) for s in servers for asking in askings(view, resolver, s, name, after, shorter=True)]
+    return sorted(found, key=lambda pair: pair[1].question.number)
+
+
 def _walk(check: ReferralChain, view: View, name: str, after: int) -> Finding | tuple[list[str], list[Frame], str]:
     """The resolver's way down the servers: each step in words, its frames, and the address at the end."""
     steps: list[str] = []
     frames: list[Frame] = []
-    for server, following in zip(check.servers, [*check.servers[1:], None], strict=True):
-        found = list(askings(view, check.resolver, server, name, after, shorter=True))
-        goal = view.addresses_of(following) if following else frozenset[str]()
-        for asking in found:
+    for servers, following in zip(check.servers, [*check.servers[1:], None], strict=True):
+        found = _asked_any(view, check.resolver, servers, name, after)
+        goal = frozenset(address for node in following or () for address in view.addresses_of(node))
+        for server, asking in found:
             result = None
             if asking.reply is not None:
                 result = _referral(asking.reply, goal) if following else _final(asking.reply, name)
@@ -61,9 +70,12 @@ def _walk(check: ReferralChain, view: View, name: str, after: int) -> Finding | 
                 after = asking.reply.number
                 break
         else:
-            wrong = not_asked(view, check.resolver, server, name, found)
-            what = f"a referral to {following} ({', '.join(sorted(goal))})" if following else "an authoritative address"
-            if found and found[-1].reply is not None:
+            last = found[-1][0] if found else " or ".join(servers)
+            wrong = not_asked(view, check.resolver, last, name, [asking for _, asking in found])
+            what = (
+                f"a referral to {' or '.join(following)} ({', '.join(sorted(goal))})" if following else _AUTHORITATIVE
+            )
+            if found and found[-1][1].reply is not None:
                 return Finding(wrong.verdict, f"{wrong.reason}; expected {what}", wrong.frames, wrong.whole_at)
             return wrong
     return steps, frames, result or ""

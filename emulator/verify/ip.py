@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address
 
 from emulator.capture.frame import Frame
@@ -25,6 +27,21 @@ def _ttl(frame: Frame) -> int:
 def _limit(frame: Frame) -> str:
     """What the field is called that each router counts down."""
     return "hop limit" if frame.fields.get("ipv6.hlim") else "TTL"
+
+
+def _crossed(view: View, journey: Sequence[Frame]) -> set[str]:
+    """Routers that took the packet in and sent it on in another frame. One that the packet is for did not; nor did one
+    whose bridge passed the frame on as it was (IEEE 802.1D-2004, section 7.5)."""
+    arrived: defaultdict[str, set[bytes]] = defaultdict(set)
+    crossed = set()
+    for frame in journey:
+        if not view.lab.nodes[frame.node].forwards:
+            continue
+        if frame.direction == "in":
+            arrived[frame.node].add(frame.data)
+        elif arrived[frame.node] and frame.data not in arrived[frame.node]:
+            crossed.add(frame.node)
+    return crossed
 
 
 def _walk(check: HopCount, view: View, start: Frame) -> Finding | list[Frame]:
@@ -50,7 +67,7 @@ def _walk(check: HopCount, view: View, start: Frame) -> Finding | list[Frame]:
         way.append(passing[0])
         if _ttl(passing[0]) != ttl:
             return failed(f"{at(passing[0])} has {name} {_ttl(passing[0])}; expected {ttl}, and at {expected}", way)
-    others = {f.node for f in journey if view.lab.nodes[f.node].forwards} - set(check.routers)
+    others = _crossed(view, journey) - set(check.routers)
     if others:
         told_others = listed(sorted(others))
         return failed(f"{at(start)} also went through {told_others}; expected only {listed(check.routers)}", way)

@@ -61,6 +61,31 @@ def test_referral_chain(zone: Any) -> None:
     )
 
 
+def test_any_server_of_a_zone_may_be_asked(zone: Any) -> None:
+    walk(zone)
+    chain = {**CHAIN, "servers": [["web", "root"], ["tld"], ["auth", "web"]]}
+    result = zone.verdict("referral-chain", **chain)
+    assert result.verdict == "pass", result.reason
+    assert '→ root (refers to "com.") → tld (refers to "example.com.") → auth: 192.0.2.80' in result.reason
+
+
+@pytest.mark.parametrize(
+    ("servers", "words"),
+    [
+        (
+            [["web", "outside"], "tld", "auth"],
+            'expected a question of resolver to web or outside for "www.example.com"',
+        ),
+        (["root", ["web", "outside"], "auth"], "expected a referral to web or outside (192.0.2.80, 198.18.0.99)"),
+    ],
+)
+def test_none_of_a_zones_servers_was_asked(zone: Any, servers: list[Any], words: str) -> None:
+    walk(zone)
+    result = zone.verdict("referral-chain", **{**CHAIN, "servers": servers})
+    assert result.verdict == "fail"
+    assert words in result.reason
+
+
 def test_without_a_forwarder(zone: Any) -> None:
     zone.dns(NAME, "outside:eth0", "resolver:eth0", number=1, rd=True, **ANSWER)
     asked, answered = zone.frames[:2], zone.frames[2:]

@@ -52,6 +52,25 @@ def test_a_router_that_is_not_on_the_list_fails(wire: Any, echo: Any) -> None:
     assert result.verdict == "fail"
 
 
+def test_a_router_that_the_packet_is_for_is_not_crossed(wire: Any, build: Any) -> None:
+    ping = build.Packet("icmp", build.ADDRESS["pc1:eth0"], build.ADDRESS["isp:home"])
+    wire.route(ping, *WAY[:4], after=TRANSLATED)
+    result = wire.verdict("hop-count", **{**HOPS, "to": "isp:home", "routers": ["home"]})
+    assert result.verdict == "pass"
+    assert result.reason.startswith("TTL 64 → 63 (home), 1 packet")
+
+
+def test_a_router_that_only_bridges_a_frame_is_not_crossed(wire: Any, echo: Any) -> None:
+    bridged = replace(echo, eth_src=wire.mac("pc1:eth0"), eth_dst=wire.mac("isp:home"))
+    for place, way in (("pc1:eth0", "out"), ("home:lan", "in"), ("home:wan", "out"), ("isp:home", "in")):
+        wire.see_packet(place, way, bridged)
+    wire.carry(replace(echo, ttl=63), "isp:web", "web:eth0")
+    assert wire.verdict("hop-count", **{**HOPS, "routers": ["isp"]}).verdict == "pass"
+    result = wire.verdict("hop-count", **HOPS)
+    assert result.verdict == "fail"
+    assert "at home:wan has TTL 64; expected 63" in result.reason
+
+
 def test_nothing_sent_fails(wire: Any) -> None:
     assert "expected packets that match icmp.type == 8" in wire.verdict("hop-count", **HOPS).reason
 
