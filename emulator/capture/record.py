@@ -220,6 +220,9 @@ class _Order:
 
     Blocks are held as they are, and taken apart only when their turn comes: a burst is limited by BACKLOG_OCTETS,
     not by the speed of this program.
+
+    A bridge and the port by which a packet came in see it with one time stamp. The port then comes first: bridges are
+    made before their ports, so they stand before them in the file, and of one instant the last interface goes first.
     """
 
     def __init__(self, from_ns: int, now_ns: int) -> None:
@@ -230,7 +233,7 @@ class _Order:
         self._settled_ns = now_ns + 2 * WINDOW_NS
         self._complete_ns = 0
         self._ages: deque[tuple[int, int]] = deque()
-        self._heap: list[tuple[int, int, _Port, Block | list[Arrival], int]] = []
+        self._heap: list[tuple[int, int, int, _Port, Block | list[Arrival], int]] = []
         self._serial = 0
 
     def add(self, now_ns: int, port: _Port, blocks: Sequence[Block]) -> None:
@@ -238,7 +241,7 @@ class _Order:
         for block in blocks:
             self._serial += 1
             self.octets += len(block.octets)
-            heappush(self._heap, (block.opened_ns, self._serial, port, block, len(block.octets)))
+            heappush(self._heap, (block.opened_ns, -port.number, self._serial, port, block, len(block.octets)))
             self._ages.append((now_ns, block.newest_ns))
 
     def wait_ms(self, now_ns: int) -> float | None:
@@ -265,13 +268,13 @@ class _Order:
     def _release(self, until_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
         heap, released = self._heap, list[tuple[_Port, Arrival]]()
         while heap and heap[0][0] <= until_ns and len(released) < limit:
-            _time_ns, serial, port, held, octets = heap[0]
+            _time_ns, rank, serial, port, held, octets = heap[0]
             if isinstance(held, Block):
                 held = port.ring.packets(held)[::-1]
             elif (arrival := held.pop()).time_ns >= self._from_ns:
                 released.append((port, arrival))
             if held:
-                heapreplace(heap, (held[-1].time_ns, serial, port, held, octets))
+                heapreplace(heap, (held[-1].time_ns, rank, serial, port, held, octets))
             else:
                 heappop(heap)
                 self.octets -= octets

@@ -224,7 +224,11 @@ class _Page:
             return _or([f"`{flow(value)}`" for value in arguments])
         if origin is tuple:
             inner = self._value(arguments[0])
-            return f"{inner} or list" if _one_is_enough(marks) else f"list of {inner}"
+            if inner.endswith(" or list"):
+                return f"{inner} of ({inner})"
+            if _one_is_enough(marks):
+                return inner if inner.endswith(" or list") else f"{inner} or list"
+            return f"list of {inner}"
         if origin is dict and arguments[1] is Any:
             return "any keys"
         if origin is dict:

@@ -167,9 +167,9 @@ def _icmpv6(frame: Frame) -> str:
     kind, code = frame.number_of("icmpv6.type"), frame.number_of("icmpv6.code")
     words = _ICMPV6_CODES.get((kind, code)) or _ICMPV6_TYPES.get(kind, f"type {kind}")
     if asked := frame.text("icmpv6.nd.ns.target_address"):
-        return f"{words} for {asked}"
+        return f"{words} for {asked},"
     offered = frame.text("icmpv6.nd.na.target_address")
-    return f"{words} of {offered}" if offered else words
+    return f"{words} of {offered}," if offered else words
 
 
 def _bpdu(frame: Frame) -> str:

@@ -1,4 +1,4 @@
-"""docs/write-a-lab.md: the lab that it writes, part by part, is valid at each step, and proves and breaks what it says."""
+"""docs/write-a-lab.md: what it writes is valid part by part, and its lab proves and breaks what it says."""
 
 from __future__ import annotations
 
