@@ -21,6 +21,7 @@ from emulator.lab.base import (
     Model,
     NodeName,
     NodeNames,
+    PlaceName,
     Places,
     SceneName,
     Seconds,
@@ -139,11 +140,11 @@ class NeverSeen(Check):
 
 
 class InOrder(Check):
-    """Frames that match the filters were seen one after the other at one interface."""
+    """Frames that match the filters were seen one after the other at one interface, or at any of one node's."""
 
     check: Literal["in-order"]
     filters: tuple[FilterText, ...] = Field(min_length=2, description="Which frames come first, which next, and so on.")
-    at: EndpointName = Field(description="The interface that sees them.")
+    at: PlaceName = Field(description="The interface that sees them, or the node with all its interfaces.")
 
 
 class CommandOutput(Check):

@@ -90,13 +90,18 @@ class Asking:
         return [self.question] + ([self.reply] if self.reply else [])
 
 
+def _was_sent(frame: Frame) -> bool:
+    """Whether the node where a frame was seen sent it. On loopback each packet is recorded once, as it arrives."""
+    return frame.direction != "in" or frame.interface.endswith(":lo")
+
+
 def askings(view: View, asker: str, asked: str, name: str, after: int, *, shorter: bool = False) -> Iterator[Asking]:
     """What `asker` asked `asked` about `name` after frame number `after`."""
     frames, servers = view.at(asker), view.addresses_of(asked)
     for frame in frames:
         if (
             frame.number > after
-            and frame.direction != "in"
+            and _was_sent(frame)
             and is_message(frame, response=False)
             and (frame.text("ip.dst") or frame.text("ipv6.dst")) in servers
             and asks(frame, name, shorter=shorter)
