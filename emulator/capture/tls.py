@@ -20,8 +20,10 @@ _VERSIONS: Final = range(0x0301, 0x0305)
 _RECORD_OCTETS_MAX: Final = (1 << 14) + 2048
 """The longest encrypted record of TLS 1.2 (RFC 5246, section 6.2.3); those of TLS 1.3 are shorter."""
 
-_CLIENT_HELLO, _SERVER_HELLO, _CERTIFICATE = 1, 2, 11
-_PLAIN_MESSAGES: Final = frozenset({0, _CLIENT_HELLO, _SERVER_HELLO, 4, _CERTIFICATE, 12, 13, 14, 15, 16, 22})
+_HELLO_REQUEST, _CLIENT_HELLO, _SERVER_HELLO, _CERTIFICATE = 0, 1, 2, 11
+_PLAIN_MESSAGES: Final = frozenset(
+    {_HELLO_REQUEST, _CLIENT_HELLO, _SERVER_HELLO, 4, _CERTIFICATE, 12, 13, 14, 15, 16, 22}
+)
 """Handshake messages that are ever sent in plain text (RFC 5246, section 7.4; RFC 6066; RFC 5077)."""
 
 _LONG_MESSAGES: Final = frozenset({_CLIENT_HELLO, _CERTIFICATE})
@@ -111,6 +113,8 @@ def _handshake(body: bytes, length: int, fields: Fields) -> None:
             return
         if end > length and kind not in _LONG_MESSAGES:
             return
+        if kind == _HELLO_REQUEST and length != 4:
+            return  # Four zeros: encrypted octets may well begin so, with a nonce that counts from zero (RFC 5288).
         messages.append((kind, body[offset + 4 : end]))
         offset = end
     if len(body) == length and 0 < length - offset < 4:

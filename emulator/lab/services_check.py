@@ -57,7 +57,7 @@ def _check_kind(name: str, node: NodeSpec, problems: Problems) -> None:
             if getattr(node, key) is not None:
                 problems.add(("nodes", name, key), f"`{key}` is for routers; {name} is a {node.kind}", key=True)
     if node.kind == "switch":
-        for key in ("gateway", "routes", "dns", "exec", "hosts"):
+        for key in ("gateway", "routes", "dns", "hosts"):
             if getattr(node, key):
                 problems.add(("nodes", name, key), f"a switch has no `{key}`", key=True)
         for service, value in node.services:

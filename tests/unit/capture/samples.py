@@ -184,7 +184,7 @@ SAMPLES: dict[str, bytes] = {
         )
     ),
     "sack": built(IP4 / TCP(flags="A", options=[("NOP", None), ("NOP", None), ("SAck", (5, 9)), (253, b"\1\2")])),
-    "request": built(IP4 / TCP(sport=40000, dport=80, flags="PA", seq=2**32 - 1, ack=7) / REQUEST),
+    "request": built(IP4 / TCP(sport=40001, dport=80, flags="PA", seq=2**32 - 1, ack=7) / REQUEST),
     "response": built(IP4 / TCP(sport=8080, dport=40000, flags="PA") / RESPONSE),
     "client hello": built(IP4 / TCP(sport=40000, dport=8443, flags="PA") / record(22, CLIENT_HELLO, 0x0301)),
     "server hello": built(
@@ -197,9 +197,9 @@ SAMPLES: dict[str, bytes] = {
         / TCP(sport=443, dport=40000, flags="PA")
         / (record(22, handshake(11, bytes(60)) + handshake(14, b"")) + record(20, b"\1") + record(22, CIPHERTEXT))
     ),
-    "alert": built(IP4 / TCP(sport=443, dport=40000, flags="PA") / record(21, b"\2\x30")),
-    "encrypted alert": built(IP4 / TCP(sport=443, dport=40000, flags="PA") / record(21, CIPHERTEXT)),
-    "loopback": built(NOBODY / IP(src="127.0.0.1", dst="127.0.0.1") / TCP(dport=80, flags="PA") / REQUEST),
+    "alert": built(IP4 / TCP(sport=443, dport=40002, flags="PA") / record(21, b"\2\x30")),
+    "encrypted alert": built(IP4 / TCP(sport=443, dport=40003, flags="PA") / record(21, CIPHERTEXT)),
+    "loopback": built(NOBODY / IP(src="127.0.0.1", dst="127.0.0.1") / TCP(sport=40004, dport=80, flags="PA") / REQUEST),
     "loopback 6": built(NOBODY / IPv6(src="::1", dst="::1") / UDP(sport=1000, dport=2000) / b"data"),
     "bare ack": built(IP4 / TCP(flags="A")) + bytes(6),
     "udp": built(IP4 / UDP(sport=1000, dport=2000) / b"data!"),
@@ -308,7 +308,7 @@ SAMPLES: dict[str, bytes] = {
     "rapid tree": built(Dot3(src=A, dst="01:80:c2:00:00:00") / LLC() / STP(version=2, bpdutype=2, bpduflags=0x3E))
     + b"\0",
     "snap": built(Dot3(src=A, dst="01:80:c2:00:00:00") / LLC(dsap=0xAA, ssap=0xAA, ctrl=3) / bytes(9)),
-    "not spanning tree": built(Dot3(src=A, dst="01:80:c2:00:00:21") / LLC() / b"\0\1garp"),
+    "not spanning tree": built(Dot3(src=A, dst="01:80:c2:00:00:21") / LLC(dsap=0x42, ssap=0x42, ctrl=3) / b"\0\1garp"),
     "numbered": built(Dot3(src=A, dst=B) / LLC(dsap=0x42, ssap=0x42, ctrl=2) / bytes(40)),
     "unknown": built(Ether(src=A, dst=B, type=0x88B5) / b"experiment"),
 }
@@ -331,8 +331,9 @@ def expect(found: str | Frame, layers: str, **expected: Value | tuple[Value, ...
     if isinstance(found, str):
         found = frame(SAMPLES[found])
     fields = {field.replace("__", "."): value for field, value in expected.items()}
-    assert values(found, *fields) == fields
-    assert found.layers == tuple(layers.split())
+    assert found.layers == tuple(layers.split()), found.layers
+    wrong = {field: value for field, value in values(found, *fields).items() if value != fields[field]}
+    assert not wrong, wrong
 
 
 def real() -> tuple[Frame, ...]:

@@ -147,6 +147,17 @@ def test_answered_from_cache(wire: Any) -> None:
     assert "home answered pc1 by itself" in result.reason
 
 
+def test_a_cache_on_the_computer_itself(wire: Any) -> None:
+    """The question of a node to itself is on loopback, where a packet is recorded once, as it arrives."""
+    wire.dns(NAME, "home:lan", "home:lan", number=1, rd=True, **ANSWER)
+    question, _, answer, _ = wire.frames
+    own = {**CACHE, "client": "home", "server": "home"}
+    wire.frames = [replace(frame, direction="in") for frame in (question, answer)]
+    assert "expected a question of home to home" in wire.verdict("answered-from-cache", **own).reason
+    wire.frames = [replace(frame, interface="home:lo") for frame in wire.frames]
+    assert wire.verdict("answered-from-cache", **own).verdict == "pass"
+
+
 @pytest.mark.parametrize("name", [NAME, "example.com", "com"])
 def test_a_question_to_somebody_else_fails(wire: Any, name: str) -> None:
     wire.dns(NAME, "pc1:eth0", "home:lan", number=1, rd=True, **ANSWER)

@@ -73,6 +73,14 @@ def test_in_order(pinged: Any) -> None:
     assert result.frames == (1, 8, 9)
 
 
+def test_in_order_at_all_interfaces_of_a_node(pinged: Any) -> None:
+    filters = ['frame.interface_name == "home:lan"', 'frame.interface_name == "home:wan"']
+    assert pinged.verdict("in-order", filters=filters, at="home").verdict == "pass"
+    result = pinged.verdict("in-order", filters=filters, at="home:lan")
+    assert result.verdict == "fail"
+    assert "at home:lan" in result.reason
+
+
 def test_out_of_order_fails(pinged: Any) -> None:
     result = pinged.verdict("in-order", filters=["icmp.seq == 2", "icmp.seq == 1"], at="pc1:eth0")
     assert result.verdict == "fail"
