@@ -32,7 +32,6 @@ def table_commands(node: Node) -> Mapping[str, tuple[str, ...]]:
     if node.bridges:
         commands["fdb"] = ("bridge", "-json", "fdb", "show")
         commands["bridge-link"] = ("bridge", "-json", "-details", "link", "show")
-    if any(bridge.stp for bridge in node.bridges):
         commands["stp"] = ("ip", "-json", "-details", "link", "show", "type", "bridge")
     if node.kind == "switch":
         return commands

@@ -138,8 +138,10 @@ class CreateBridge(Operation):
 
 @dataclass(frozen=True)
 class CreateLink(Operation):
-    """A cable: a pair of veth interfaces (veth(4)), each end in its node, with its MAC and MTU; ports join their bridge.
-    `mtu_bytes` is the largest payload of a frame."""
+    """A cable: a pair of veth interfaces (veth(4)), each end in its node, with its MAC and MTU.
+
+    An end that is a port joins its bridge. `mtu_bytes` is the largest payload of a frame.
+    """
 
     interface: str
     mac: str

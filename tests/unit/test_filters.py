@@ -25,6 +25,11 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "tcp.payload": (b"GET /\x00\xff HTTP",),
     "http.host": ("www.example.com",),
     "dns.qry.name": ("<Root>",),
+    "stp.max_age": (20.0,),
+    "stp.msg_age": (1.5,),
+    "dns.rrsig.signature_expiration": (1893456000,),
+    "tcp.options.sack_perm": (True,),
+    "icmpv6.opt.linkaddr": ("02:00:00:00:00:0a",),
 }
 
 
@@ -63,6 +68,15 @@ FIELDS: dict[str, tuple[Any, ...]] = {
         "udp or (arp or tcp)",
         "udp && arp || tcp",
         "not udp and tcp",
+        "stp.max_age == 20",
+        "stp.max_age == 20.0 && stp.msg_age == 1.5",
+        "stp.msg_age > 1 && stp.msg_age < 1.50390625",
+        "stp.msg_age in {0.5..1.5}",
+        "stp.msg_age != 1",
+        'dns.rrsig.signature_expiration == "2030-01-01 00:00:00Z"',
+        'dns.rrsig.signature_expiration > "2029-12-31T23:59:59Z"',
+        "tcp.options.sack_perm",
+        "icmpv6.opt.linkaddr == 02:00:00:00:00:0a",
     ],
 )
 def test_passes(text: str) -> None:
@@ -88,6 +102,11 @@ def test_passes(text: str) -> None:
         "tcp.flags.syn == 1",
         'http.host == "WWW.example.com"',
         "ipv6.src == 2001:db9::/32",
+        "stp.msg_age < 1.5",
+        "stp.max_age > 20",
+        "stp.msg_age == 1",
+        'dns.rrsig.signature_expiration < "2030-01-01 00:00:00Z"',
+        "tls",
     ],
 )
 def test_does_not_pass(text: str) -> None:
@@ -108,6 +127,28 @@ def test_does_not_pass(text: str) -> None:
         ("ip.src == 192.168.1.300", 11, "ip.src is an IPv4 address or prefix, which 192.168.1.300 is not", None),
         ("ip.src == 2001:db8::1", 11, "ip.src is an IPv4 address or prefix, which 2001:db8::1 is not", None),
         ("eth.src == 02:00", 12, "eth.src is a MAC address, which 02:00 is not", None),
+        ("stp.hello == 1.", 14, "stp.hello is a number, perhaps with a decimal point, which 1. is not", None),
+        ("stp.hello == -1", 14, "stp.hello is a number, perhaps with a decimal point, which -1 is not", None),
+        (
+            'dns.rrsig.signature_expiration > "2030-13-01 00:00:00Z"',
+            34,
+            'dns.rrsig.signature_expiration is a time in quotes, such as "2030-01-31 12:00:00Z", which '
+            '"2030-13-01 00:00:00Z" is not',
+            None,
+        ),
+        (
+            "dns.rrsig.signature_expiration > 1893456000",
+            34,
+            'dns.rrsig.signature_expiration is a time in quotes, such as "2030-01-31 12:00:00Z", which '
+            "1893456000 is not",
+            None,
+        ),
+        (
+            "tcp.options.sack_perm == 1",
+            23,
+            "tcp.options.sack_perm is a protocol: only its presence can be asked for",
+            None,
+        ),
         ("tcp.flags.syn == 2", 18, "tcp.flags.syn is 1 or 0, which 2 is not", None),
         ("tcp == 1", 5, "tcp is a protocol: only its presence can be asked for", None),
         ('ip.ttl contains "4"', 8, "`contains` looks into text and octets; ip.ttl is a number", None),
@@ -138,11 +179,15 @@ def test_values_of_another_type_than_the_fields_do_not_match() -> None:
     for value in (b"\xc0\xa8\x01\x01", "no address", ""):
         assert not parse("ip.src == 0.0.0.0/0").matches({"ip.src": (value,)})
     assert not parse("ip.ttl == 1").matches({"ip.ttl": ("one",)})
+    assert not parse("ip.ttl == 1").matches({"ip.ttl": (1.0,)})
+    assert not parse("stp.hello == 0").matches({"stp.hello": ("0", b"0")})
     assert parse('http.file_data contains "é"').matches({"http.file_data": ("café",)})
 
 
 OPERANDS = {
     FieldType.NUMBER: st.integers(0, 2**40).map(str) | st.integers(0, 2**32).map(hex),
+    FieldType.DECIMAL: st.decimals(0, 2**40, places=3).map(str) | st.integers(0, 2**70).map(str),
+    FieldType.TIME: st.datetimes().map(lambda time: f'"{time.isoformat(timespec="seconds")}Z"'),
     FieldType.FLAG: st.sampled_from(["0", "1", "true", "false"]),
     FieldType.ADDRESS4: st.ip_addresses(v=4).map(str) | st.ip_addresses(v=4).map(lambda a: f"{a}/8"),
     FieldType.ADDRESS6: st.ip_addresses(v=6).map(str),
@@ -195,7 +240,17 @@ def test_any_text_is_a_filter_or_a_filter_error(text: str) -> None:
         assert 1 <= error.column <= len(text) + 1
 
 
-@given(st.dictionaries(st.sampled_from(sorted(KNOWN_FIELDS)), st.tuples(st.integers() | st.text() | st.binary())))
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(KNOWN_FIELDS)), st.tuples(st.integers() | st.floats() | st.text() | st.binary())
+    )
+)
 def test_hostile_values_crash_nothing(fields: dict[str, tuple[Any, ...]]) -> None:
-    for text in ("ip.src == 10.0.0.0/8", "ip.ttl < 5", "eth.src != 02:00:00:00:00:01", 'tcp.payload contains "x"'):
+    for text in (
+        "stp.hello < 5.5",
+        "ip.src == 10.0.0.0/8",
+        "ip.ttl < 5",
+        "eth.src != 02:00:00:00:00:01",
+        'tcp.payload contains "x"',
+    ):
         assert parse(text).matches(fields) in (True, False)

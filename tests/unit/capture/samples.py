@@ -46,6 +46,7 @@ from scapy.layers.inet6 import (
     ICMPv6NDOptRouteInfo,
     ICMPv6NDOptSrcLLAddr,
     ICMPv6NDOptUnknown,
+    ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
@@ -241,6 +242,11 @@ SAMPLES: dict[str, bytes] = {
     "dns over tcp": built(
         IP4 / TCP(sport=53, dport=5000, flags="PA") / struct.pack("!H", len(bytes(ANSWER))) / bytes(ANSWER)
     ),
+    "reverse": built(
+        IP4
+        / UDP(sport=53, dport=5001)
+        / DNS(qr=1, qd=[], an=[DNSRR(rrname="80.2.0.192.in-addr.arpa", type="PTR", rdata="www.example.com")])
+    ),
     "dns zone": built(
         IP4
         / UDP(sport=53, dport=5000)
@@ -285,6 +291,7 @@ SAMPLES: dict[str, bytes] = {
     ),
     "listener": built(IP6 / IPv6ExtHdrHopByHop() / ICMPv6MLReport2()),
     "refused 6": built(REFUSED),
+    "too big 6": built(IP6 / ICMPv6PacketTooBig(mtu=1280) / IPv6(src="2001:db8::2", dst="2001:db8::3") / UDP()),
     "udp 6": built(IP6 / UDP(sport=1000, dport=2000) / b"data"),
     "fragment 6": built(IP6 / IPv6ExtHdrFragment(offset=8, m=1, nh=17, id=3) / bytes(range(64))),
     "spanning tree": built(

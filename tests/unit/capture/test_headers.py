@@ -260,6 +260,7 @@ def test_ipv6_and_neighbour_discovery(expect: Expect) -> None:
         icmpv6__opt__nonce=b"nonce!",
         icmpv6__opt__linkaddr=None,
     )
+    expect("too big 6", "eth ipv6 icmpv6", icmpv6__type=2, icmpv6__mtu=1280, icmpv6__opt__type=None)
     expect("redirect 6", "eth ipv6 icmpv6", icmpv6__opt__type=(2, 4), icmpv6__opt__target_linkaddr=B)
     expect("listener", "eth ipv6 icmpv6", icmpv6__type=143, icmpv6__checksum__status=1)
 

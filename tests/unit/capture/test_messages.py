@@ -125,6 +125,10 @@ def test_dns_records_of_other_types(expect: Expect) -> None:
     )
 
 
+def test_a_name_for_an_address(expect: Expect) -> None:
+    expect("reverse", "eth ip udp dns", dns__resp__type=12, dns__ptr__domain_name="www.example.com")
+
+
 def test_dns_security(expect: Expect) -> None:
     expect(
         "signed",

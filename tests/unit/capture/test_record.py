@@ -22,11 +22,12 @@ class _Ring:
 
 
 def written(*ports: tuple[str, list[int]]) -> list[str]:
-    """The interfaces in the order in which their packets, which came at these times, are written; read in that order."""
+    """The interfaces in the order in which their packets, which came at these times, are written."""
     order = _Order(0, 0)
+    # Which ring is read first must not matter.
     for number, (name, times) in sorted(enumerate(ports), key=lambda entry: entry[1][0]):
         ring = _Ring([Arrival(time_ns, b"octets", 6, "in") for time_ns in times])
-        block = Block(octets=b"", count=len(times), opened_ns=times[0], newest_ns=times[-1])
+        block = Block(times[0], times[-1], len(times), 0, b"")
         order.add(0, _Port(number, name, cast(Ring, ring)), [block])
     return [port.name for port, _arrival in order.rest(10**9, 100)]
 
