@@ -104,3 +104,8 @@ def render(error: WirelabError) -> str:
         return printable(f"{error.message}\n{tail}")
     hint = f"\n  hint: {error.hint}" if error.hint else ""
     return printable(f"wirelab: {error.message}{hint}")
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 frame`, `1,204 frames`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from emulator.errors import LabFileError, Problem, UsageError, WirelabError, one_line, printable
+from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line, printable
 from emulator.run import runs
 
 
@@ -75,7 +75,9 @@ def validate(options: argparse.Namespace) -> int:
             problems += error.problems
         else:
             if not options.json:
-                print(f"{text}: {len(lab.nodes)} nodes, {len(lab.links)} links, {len(lab.checks)} checks, no problem")
+                counts = {"node": lab.nodes, "link": lab.links, "check": lab.checks}
+                parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
+                print(f"{text}: {parts}, no problem")
     if options.json:
         fields = ("file", "line", "column", "message", "hint")
         print(json.dumps({"problems": [{field: getattr(p, field) for field in fields} for p in problems]}))

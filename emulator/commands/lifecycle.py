@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from emulator.errors import UsageError, printable
+from emulator.errors import UsageError, counted, printable
 from emulator.run import runs
 from emulator.run.control import Control, LabGone
 
@@ -30,7 +30,8 @@ def up(options: argparse.Namespace) -> NoReturn:
         facts = runs.facts(lab.directory)
         facts.pop("text")
         _say_and_leave(lab, json.dumps({"name": lab.name, **facts}))
-    parts = f"{len(lab.lab.nodes)} nodes, {len(lab.lab.links)} links, {len(lab.services())} services"
+    counts = {"node": lab.lab.nodes, "link": lab.lab.links, "service": lab.services()}
+    parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
     _say_and_leave(lab, f"{lab.name} is up: {parts}, {seconds:.1f} s")
 
 

@@ -60,6 +60,16 @@ def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]
     return find
 
 
+def _literally(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """`lookup` for a regular expression: what is filled in stands for itself, letter by letter."""
+
+    def find(name: str) -> str | None:
+        value = lookup(name)
+        return None if value is None else re.escape(value)
+
+    return find
+
+
 class _Resolver:
     def __init__(self, lab: Lab) -> None:
         self.spec: LabSpec = lab.spec
@@ -398,7 +408,7 @@ class _Resolver:
                     timeout_s=spec.timeout,
                     stdin=references.expand(spec.stdin, lookup),
                     background=spec.background,
-                    until=spec.until,
+                    until=spec.until and references.expand(spec.until, _literally(lookup)),
                     unattended=spec.unattended,
                 )
             )

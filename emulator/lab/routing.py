@@ -1,7 +1,8 @@
 """Static routes by shortest path, so that a lab file needs none. Pure.
 
 A router announces every network it reaches to its neighbours, except through an interface where it masquerades: what
-is behind address translation is unknown outside (RFC 1918, section 3; RFC 3022, section 2).
+is behind address translation is unknown outside (RFC 1918, section 3; RFC 3022, section 2). Only IPv4 is translated, so
+IPv6 networks are announced everywhere.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ _Ways = dict[str, dict[str, _Hop]]
 """Router → every router that it announces its networks to, near or far → the first hop from there."""
 
 
+def _hides(spec: LabSpec, choice: _Choice) -> bool:
+    """Whether the other router announces nothing there: it translates what is behind it, which only IPv4 is."""
+    return choice.via.version == 4 and outside(spec, choice.other)
+
+
 class _Network:
     """The lab as routers see it."""
 
@@ -62,7 +68,7 @@ class _Network:
         listeners: dict[int, dict[str, list[tuple[str, _Choice]]]] = {4: {}, 6: {}}
         for router in self.routers:
             for choice in self.choices(router):
-                if not outside(spec, choice.other):
+                if not _hides(spec, choice):
                     listeners[choice.via.version].setdefault(choice.other.node, []).append((router, choice))
         for version, told in listeners.items():
             self.ways[version] = {router: _ways_to(router, told) for router in self.routers}
@@ -94,7 +100,7 @@ class _Network:
                 found = [
                     _Hop(hop.cost, choice)
                     for choice in choices
-                    if not outside(self.spec, choice.other)
+                    if not _hides(self.spec, choice)
                     for owner in owners
                     if (hop := ways[owner].get(choice.other.node))
                 ]

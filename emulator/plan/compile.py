@@ -152,12 +152,13 @@ def _autoconfigured(lab: ResolvedLab) -> Iterator[ops.Operation]:
 
 def _files(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
-        if node.kind == "switch":
-            continue
-        own = "".join(f"{address.ip} {node.name}\n" for address in node.addresses[:1]) or f"127.0.1.1 {node.name}\n"
-        own += "".join(f"{address} {host}\n" for host, address in node.hosts)
-        yield ops.WriteFile(node.name, "/etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{own}")
-        yield ops.WriteFile(node.name, "/etc/resolv.conf", "".join(f"nameserver {server}\n" for server in node.dns))
+        if node.kind != "switch":
+            own = "".join(f"{address.ip} {node.name}\n" for address in node.addresses[:1])
+            own = own or f"127.0.1.1 {node.name}\n"
+            own += "".join(f"{address} {host}\n" for host, address in node.hosts)
+            yield ops.WriteFile(node.name, "/etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{own}")
+            servers = "".join(f"nameserver {server}\n" for server in node.dns)
+            yield ops.WriteFile(node.name, "/etc/resolv.conf", servers)
         for file in node.files:
             yield ops.WriteFile(node.name, file.path, file.content, file.mode)
         for service in services[node.name]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import AddressConflict, ArpResolution, NextHopMac
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, numbers
+from emulator.verify.wording import at, numbers
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 _REQUEST, _REPLY = 1, 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from emulator.errors import counted
 from emulator.lab.checks import ConntrackAgrees
 from emulator.verify.finding import Finding, failed, passed
 from emulator.verify.paths import Crossing, Flow, flow_of
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, numbers
+from emulator.verify.wording import at, numbers
 
 _TUPLE = re.compile(r"src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)")
 _BOTH_TUPLES = 2

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import DhcpExchange, DhcpRenewal, Lease
 from emulator.lab.services import DhcpPool
 from emulator.verify.arp import BROADCAST
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import DHCP_MESSAGES, at, counted, listed, numbers
+from emulator.verify.wording import DHCP_MESSAGES, at, listed, numbers
 
 _DISCOVER, _OFFER, _REQUEST, _ACK, _NAK = 1, 2, 3, 5, 6
 _EXCHANGE = (_DISCOVER, _OFFER, _REQUEST, _ACK)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import AnsweredFromCache, ReferralChain
 from emulator.verify.dns_message import Asking, addresses_in, askings, asks, is_message, not_asked, plain, records
 from emulator.verify.finding import Finding, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, numbers, shown
+from emulator.verify.wording import at, numbers, shown
 
 _AUTHORITATIVE = "an authoritative address"
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import DnsAnswer, DnsRotates, DnsTtlFalls
 from emulator.verify.dns_message import Asking, Record, askings, described, not_asked, plain, records
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers, shown
+from emulator.verify.wording import at, listed, numbers, shown
 
 _NUMBER_OF = {"A": 1, "NS": 2, "MX": 15, "TXT": 16, "AAAA": 28}
 """Resource record types (RFC 1035, section 3.2.2; RFC 3596, section 2.1)."""

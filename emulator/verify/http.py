@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import HttpPage
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
+from emulator.verify.ipv6 import configured
 from emulator.verify.paths import Flow, flow_of
 from emulator.verify.tcp import distance
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, numbers, shown
+from emulator.verify.wording import at, numbers, shown
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"^content-length:[ \t]*(\d{1,15})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -82,16 +84,27 @@ def _page(check: HttpPage, view: View) -> bytes:
     return view.expand(http.pages[check.path]).encode()
 
 
+def _addresses(view: View, place: str) -> set[str]:
+    """The addresses of an interface, of both kinds; DisprovedError when it has none."""
+    interface = view.lab.interface(place)
+    own = {str(address.ip) for address in interface.addresses if address.version == 6}
+    if interface.slaac:
+        own |= {str(info["local"]) for info in configured(view, interface)}
+    if interface.dhcp or not own or any(address.version == 4 for address in interface.addresses):
+        own.add(view.address(place))
+    return own
+
+
 def _requests(check: HttpPage, view: View) -> list[tuple[Frame, Flow]]:
     """The client's requests for the page, with their flows, as seen at the client."""
-    address = view.address(check.client)
+    own = _addresses(view, check.client)
     host = view.expand(check.host) if check.host else None
     return [
         (frame, flow)
         for frame in view.at(check.client)
         if frame.text("http.request.method") == "GET"
         and frame.text("http.request.uri") == check.path
-        and frame.text("ip.src") == address
+        and (frame.text("ip.src") or frame.text("ipv6.src")) in own
         and (host is None or frame.text("http.host") == host)
         and (flow := flow_of(frame)) is not None
     ]

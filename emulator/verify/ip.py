@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from ipaddress import AddressValueError, IPv4Address
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import HopCount, PrivateDropped, Unanswered
 from emulator.lab.resolved import is_private
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import flow_of, quoted_flow
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers, saw, told
+from emulator.verify.wording import at, listed, numbers, saw, told
 
 _COUNTER = re.compile(r"^\[(\d+):\d+\] -A \S+ (?P<rule>.*)$", re.MULTILINE)
 _PRIVATE_RULE = re.compile(r'--comment "?private"?(?= |$).*-j DROP\b')

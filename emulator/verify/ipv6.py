@@ -7,11 +7,12 @@ from ipaddress import AddressValueError, IPv6Address, IPv6Interface
 from typing import Any
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import NeighbourDiscovery
 from emulator.lab.resolved import Interface
 from emulator.verify.finding import DisprovedError, Finding, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers
+from emulator.verify.wording import at, listed, numbers
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 _DISCOVERY = frozenset(range(133, 138))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import DestinationNat, PortTranslation, SourceNat
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import Crossing, Flow, flow_of
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers
+from emulator.verify.wording import at, listed, numbers
 
 
 def _flow(frame: Frame) -> Flow:

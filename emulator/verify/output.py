@@ -12,7 +12,7 @@ from emulator.verify.wording import listed, shown
 
 _NEVER_RAN = (126, 127)
 """Exit statuses of a program that could not be started or was not found (POSIX.1-2017, section 2.8.2 of the shell)."""
-_SHOWN_CHARACTERS = 160
+_SHOWN_CHARACTERS = 240
 _COMMAND_CHARACTERS = 60
 
 

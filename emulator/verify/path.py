@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import EndToEnd, PacketPath
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import Flow, flow_of
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers, told
+from emulator.verify.wording import at, listed, numbers, told
 
 _FIELDS = {
     "eth.dst": "the destination MAC", "eth.src": "the source MAC", "ip.ttl": "the TTL", "ipv6.hlim": "the hop limit",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import Checksums, LinksCarry, ReEncode, WithinMtu
 from emulator.lab.resolved import Interface
 from emulator.verify.finding import Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers, told
+from emulator.verify.wording import at, listed, numbers, told
 
 _ETHERNET_OCTETS = 14
 _VLAN_TAG_OCTETS = 4

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import DuplicateAddressDetection, Slaac
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.ipv6 import (
@@ -22,7 +23,7 @@ from emulator.verify.ipv6 import (
     target_of,
 )
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers
+from emulator.verify.wording import at, listed, numbers
 
 _ADVERTISED_ROUTER = 134
 _PREFIX_OPTION, _ROUTE_OPTION = 3, 24

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import SpanningTree
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed
+from emulator.verify.wording import at, listed
 
 _FORWARDING, _BLOCKING, _DISABLED = "forwarding", "blocking", "disabled"
 

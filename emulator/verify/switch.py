@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import MacTable, NoFlooding
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed
+from emulator.verify.wording import at, listed
 
 _AGEING_NS = 300_000_000_000
 """How long a learned entry lasts unless it is heard again (IEEE 802.1D-2004, table 7-5)."""

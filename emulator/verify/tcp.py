@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import Retransmission, TcpAcknowledged, TcpClose, TcpHandshake, TcpStream
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import Flow, flow_of
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, numbers
+from emulator.verify.wording import at, numbers
 
 _MODULUS = 1 << 32
 _MSS_4, _MSS_6 = 536, 1220

@@ -9,11 +9,12 @@ from hashlib import sha256
 from itertools import pairwise
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import TlsHandshake
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.tcp import distance
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, listed, numbers, shown
+from emulator.verify.wording import at, listed, numbers, shown
 
 _CHANGE_CIPHER, _ALERT, _HANDSHAKE, _DATA = 20, 21, 22, 23
 """Content types of records (RFC 8446, section 5.1)."""

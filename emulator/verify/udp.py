@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.lab.checks import Lost
 from emulator.verify.finding import Finding, MissingEvidenceError, failed, passed
 from emulator.verify.paths import flow_of, ip_payload
 from emulator.verify.view import View
-from emulator.verify.wording import at, counted, numbers, told
+from emulator.verify.wording import at, numbers, told
 
 
 def _message(frame: Frame) -> Hashable:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from emulator.capture.frame import Frame
-from emulator.errors import printable
+from emulator.errors import counted, printable
 
 _SHOWN_FRAMES = 4
 _TCP_FLAGS = ("syn", "fin", "reset", "ack")
@@ -65,11 +65,6 @@ def shown(text: str | bytes, limit: int = 60) -> str:
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     return '"' + printable(text).replace("\n", "\\n").replace("\t", "\\t") + '"'
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 frame`, `1,204 frames`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def at(frame: Frame) -> str:

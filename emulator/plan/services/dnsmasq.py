@@ -30,7 +30,9 @@ def dnsmasq(lab: ResolvedLab, node: Node) -> Service | None:
         lines.append("port=0")
     else:
         lines += [f"server={address_in(lab, text)}" for text in spec.dns.forward]
-        lines += [f"address=/{name}/{address_in(lab, text)}" for name, text in spec.dns.names.items()]
+        for name, text in spec.dns.names.items():
+            # `local`: of what it says nothing about, another type of record, it says so, and asks nobody.
+            lines += [f"address=/{name}/{address_in(lab, text)}", f"local=/{name}/"]
         lines.append(f"cache-size={spec.dns.cache_size}")
         if not interfaces:
             outside = {rule.out for rule in node.nat.masquerade} if node.nat else set()

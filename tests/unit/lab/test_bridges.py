@@ -87,6 +87,22 @@ def test_a_switch_can_be_a_hub_or_run_a_spanning_tree(resolved: Resolved) -> Non
     assert "stp_state 1 priority 4096 hello_time 100 forward_delay 200 max_age 600" in tree.shell()
 
 
+def test_a_switch_runs_commands_and_has_files(resolved: Resolved) -> None:
+    lab = resolved("""
+        name: l
+        nodes:
+          sw: {kind: switch, exec: [ip link set dev b down], files: {/run/note: "hello\\n"}}
+          a:
+          b:
+        links: [[a, sw], [b, sw]]
+    """)
+    plan = compile_plan(lab)
+    done = [step for step in plan.operations if step.node == "sw" and isinstance(step, ops.RunCommand | ops.WriteFile)]
+    written, run = done
+    assert isinstance(written, ops.WriteFile) and (written.path, written.content) == ("/run/note", "hello\n")
+    assert isinstance(run, ops.RunCommand) and run.argv == ("ip", "link", "set", "dev", "b", "down")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
@@ -164,6 +164,26 @@ def test_both_versions_have_routes(resolved: Resolved) -> None:
     assert routes(lab, "a") == [("default", "10.0.0.1"), ("default", "2001:db8:1::1")]
     assert routes(lab, "b") == [("default", "2001:db8:3::1")]
     assert routes(lab, "r") == [("10.0.2.0/24", "10.0.1.2"), ("2001:db8:3::/64", "2001:db8:2::2")]
+
+
+def test_translation_hides_ipv4_only(resolved: Resolved) -> None:
+    lab = resolved("""
+        name: l
+        nodes:
+          pc: {interfaces: {eth0: [192.168.3.9/24, "2001:db8:3::9/64"]}}
+          home:
+            kind: router
+            interfaces: {lan: [192.168.3.1/24, "2001:db8:3::1/64"], wan: [203.0.113.2/24, "2001:db8:f::2/64"]}
+            nat: {masquerade: wan}
+          isp:
+            kind: router
+            interfaces: {in: [203.0.113.1/24, "2001:db8:f::1/64"], out: [192.0.2.1/24, "2001:db8:80::1/64"]}
+          web: {interfaces: {eth0: [192.0.2.80/24, "2001:db8:80::80/64"]}}
+        links: [["pc:eth0", "home:lan"], ["home:wan", "isp:in"], ["isp:out", "web:eth0"]]
+    """)
+    assert routes(lab, "isp") == [("2001:db8:3::/64", "2001:db8:f::2")]
+    assert routes(lab, "home") == [("default", "203.0.113.1"), ("default", "2001:db8:f::1")]
+    assert walk(lab, "web", IPv6Address("2001:db8:3::9")) == ["web", "isp", "home", "pc"]
 
 
 def test_the_home_lab(resolved: Resolved, labs_folder: Any) -> None:

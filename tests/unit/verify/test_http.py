@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from ipaddress import IPv6Interface
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +87,31 @@ def test_a_step_that_never_ran_is_unknown(get: Any) -> None:
 
 def test_a_page_that_the_lab_does_not_have_fails(wire: Any) -> None:
     assert "the lab gives it none" in wire.verdict("http-page", **{**PAGE, "path": "/nowhere"}).reason
+
+
+@pytest.mark.parametrize(("slaac", "source", "verdict"), [
+    (False, "2001:db8:3::88", "pass"), (True, "2001:db8:3::88", "pass"), (True, "2001:db8:3::99", "fail"),
+])  # fmt: skip
+def test_a_page_over_ipv6(wire: Any, build: Any, slaac: bool, source: str, verdict: str) -> None:
+    pc1 = wire.lab.nodes["pc1"]
+    fixed = () if slaac else (IPv6Interface("2001:db8:3::88/64"),)
+    own = replace(pc1.interface("eth0"), dhcp=False, slaac=slaac, addresses=fixed)
+    wire.lab = replace(wire.lab, nodes={**wire.lab.nodes, "pc1": replace(pc1, interfaces=(own,))})
+    infos = [{"family": "inet6", "local": "2001:db8:3::88", "prefixlen": 64}]
+    wire.after["pc1"] = {"address": json.dumps([{"ifname": "eth0", "addr_info": infos}])}
+    wire.variables["run.name"] = "world"
+    fields = {"http.request.method": ("GET",), "http.request.uri": ("/",)}
+    request = build.Packet6(
+        "tcp", source, "2001:db8:80::80", 40000, 80, seq=1, ack=1, flags="PA", payload=b"GET / HTTP/1.1\r\n\r\n",
+        fields=fields, layers=("http",),
+    )  # fmt: skip
+    wire.route(request, *WAY)
+    body = HEAD % len(BODY) + BODY
+    answer = build.Packet6("tcp", request.dst, source, 80, 40000, seq=1, ack=19, flags="A", payload=body)
+    wire.see_packet("pc1:eth0", "in", answer)
+    wire.printed("page", "pc1", BODY.decode())
+    result = wire.verdict("http-page", client="pc1:eth0", server="web:eth0", step="page")
+    assert result.verdict == verdict, result.reason
 
 
 @given(st.binary())
