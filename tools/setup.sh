@@ -28,6 +28,7 @@ need openssl openssl
 need socat socat
 need busybox busybox
 need udhcpc udhcpc
+need dhclient isc-dhcp-client
 need unshare util-linux
 need sysctl procps
 

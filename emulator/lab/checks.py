@@ -324,7 +324,8 @@ class DhcpRenewal(Check):
     client: EndpointName = Field(description="The interface that has an address.")
     server: EndpointName = Field(description="The interface of the DHCP server on the same network.")
     after: Seconds | None = Field(
-        None, description="T1: seconds from the acknowledgement before to the request, give or take 1.5."
+        None,
+        description="T1: seconds from the acknowledgement before to the request; up to 1.5 less or 5 more are allowed.",
     )
 
 

@@ -24,6 +24,7 @@ PACKAGES: Mapping[str, str] = {
     "ldns-keygen": "ldnsutils",
     "ldns-signzone": "ldnsutils",
     "nsd": "nsd",
+    "nstat": "iproute2",
     "openssl": "openssl",
     "ping": "iputils-ping",
     "python3": "python3",

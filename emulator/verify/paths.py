@@ -153,6 +153,9 @@ def _upper(frame: Frame, protocol: int) -> tuple[Hashable, ...]:
         if kind in _ICMP_ERRORS:
             return (kind, frame.number_of("icmp.code"), packet[4:6], packet[9:10])
         return (kind, frame.number_of("icmp.code"), frame.get("icmp.seq"), packet)
+    if protocol == ICMPV6 and frame.number_of("icmpv6.type") in _ECHO[ICMPV6]:
+        sequence = frame.get("icmpv6.echo.sequence_number")
+        return (frame.number_of("icmpv6.type"), frame.number_of("icmpv6.code"), sequence, ip_payload(frame)[8:])
     return (ip_payload(frame) if frame.fields.get("ip.src") else frame.data[_ETHERNET_OCTETS + 8 :],)
 
 

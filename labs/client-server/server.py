@@ -45,12 +45,12 @@ class Browser(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the text of a video, or with 404."""
         text = videos.get(self.path.removeprefix("/"))
-        body = (f"there is no {self.path}\n" if text is None else text).encode()
+        body = f"there is no {self.path}\n" if text is None else f"{text}\n"
         self.send_response(404 if text is None else 200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body.encode())))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body.encode())
 
 
 class OwnServer(ThreadingTCPServer):

@@ -198,6 +198,15 @@ def test_what_is_no_renewal_fails(leased: Any, build: Any, wrong: dict[str, Any]
     assert words in result.reason
 
 
+@pytest.mark.parametrize(("after", "verdict"), [(28.4, "fail"), (28.6, "pass"), (34.9, "pass"), (35.1, "fail")])
+def test_a_client_may_be_a_little_early_and_a_busy_one_late(
+    leased: Any, build: Any, after: float, verdict: str
+) -> None:
+    leased.now_ns += round(after * 1_000_000_000)
+    renewal(leased, build)
+    assert leased.verdict("dhcp-renewal", **ENDS, after=30).verdict == verdict
+
+
 @pytest.mark.parametrize("seconds", [20, 40])
 def test_a_renewal_at_the_wrong_time_fails(leased: Any, build: Any, seconds: int) -> None:
     leased.now_ns += seconds * 1_000_000_000

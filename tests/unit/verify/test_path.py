@@ -40,6 +40,16 @@ def test_a_layer_2_path_changes_no_octet(wire: Any, echo: Any, build: Any) -> No
     assert wire.verdict("path", filter="arp", through=THROUGH, unchanged=True).verdict == "pass"
 
 
+@pytest.mark.parametrize(("payload", "verdict"), [(b"ping", "pass"), (b"pong", "fail")])
+def test_a_translated_echo_of_ipv6_is_known_by_what_it_carries(
+    wire: Any, build: Any, payload: bytes, verdict: str
+) -> None:
+    echo6 = build.Packet6("icmpv6", "2001:db8:3::88", "2001:db8:80::80", payload=b"ping")
+    wire.route(echo6, *WAY, after={"home": {"src": "2001:db8:f::2", "ident": 9, "payload": payload}})
+    result = wire.verdict("path", filter="icmpv6.type == 128", through=["pc1:eth0", "home:wan", "web:eth0"])
+    assert result.verdict == verdict, result.reason
+
+
 def test_a_router_on_a_layer_2_path_fails(wire: Any, echo: Any) -> None:
     wire.route(echo, *WAY[:4], after=TRANSLATED)
     parameters = {"through": ["pc1:eth0", "home:lan", "isp:home"], **ECHO}
