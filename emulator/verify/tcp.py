@@ -70,10 +70,13 @@ class Connection:
 
 
 def connections(view: View, place: str, text: str) -> list[Connection]:
-    """The connections whose SYN, seen at `place`, matches the filter `text`; a repeated SYN begins no new one."""
-    frames = view.at(place)
+    """The connections whose SYN, seen at `place`, matches the filter `text`; a repeated SYN begins no new one.
+
+    Only the SYN must be in the view's scene: a connection's last segments may come when the next scene has begun.
+    """
+    frames = view.limited_to(None).at(place)
     found: dict[tuple[Flow, int], Connection] = {}
-    for syn in view.matching(text, frames):
+    for syn in view.matching(text, view.at(place)):
         flow = flow_of(syn)
         if (
             flow is None

@@ -54,6 +54,16 @@ def test_a_good_connection(wire: Any, build: Any, kind: str) -> None:
     assert result.verdict == "pass", result.reason
 
 
+def test_a_connection_may_end_when_the_next_scene_has_begun(wire: Any, build: Any) -> None:
+    wire.scene("page")
+    say(wire, build, SEGMENTS[:-1])
+    wire.scene("next")
+    assert wire.verdict("tcp-close", **AT, scene="page").verdict == "fail"
+    say(wire, build, SEGMENTS[-1:])
+    assert wire.verdict("tcp-close", **AT, scene="page").verdict == "pass"
+    assert wire.verdict("tcp-close", **AT, scene="next").verdict == "fail"
+
+
 def test_what_a_good_connection_says(wire: Any, build: Any) -> None:
     say(wire, build, SEGMENTS)
     assert "SYN,ACK y=4294967295 ack=x+1 (frame 2)" in wire.verdict("tcp-handshake", **AT).reason
