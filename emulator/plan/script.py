@@ -17,7 +17,7 @@ if [ -z "${{WIRELAB_INSIDE-}}" ]; then
     WIRELAB_INSIDE=1 exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \\
         --uts --ipc sh "$0" "$@"
 fi
-PATH=$PATH:/usr/sbin:/sbin
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 resolv_conf=$(readlink -f /etc/resolv.conf)
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /mnt
