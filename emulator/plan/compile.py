@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from emulator.lab.resolved import Node, Program, ResolvedLab
 from emulator.plan import ops, workshop
@@ -190,9 +190,18 @@ def _tools(
         tools.add("tc")
     if any(isinstance(operation, ops.LoadRules) for operation in operations):
         tools |= {"iptables-restore", "iptables-save", "conntrack"}
-    tools |= {operation.argv[0] for operation in operations if isinstance(operation, ops.RunCommand)}
-    tools |= {step.argv[0] for scene in lab.scenes for step in scene.steps if step.action == "run"}
+    tools |= {_program(operation.argv) for operation in operations if isinstance(operation, ops.RunCommand)}
+    tools |= {_program(step.argv) for scene in lab.scenes for step in scene.steps if step.action == "run"}
+    tools = {tool for tool in tools if "/" not in tool}  # a path is the node's own file
     tools |= workshop.tools(lab)
     if lab.checks:
         tools |= {"ip", "bridge"}
     return tuple(sorted(tools - {"true", "false", "env", "sh", "echo", "sleep", "cat", "test"}))
+
+
+def _program(argv: Sequence[str]) -> str:
+    """The program that a command is about, behind `env NAME=VALUE…`."""
+    words = list(argv)
+    if words[0] == "env":
+        words = [word for word in words[1:] if "=" not in word] or words
+    return words[0]

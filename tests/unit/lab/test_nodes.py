@@ -33,6 +33,8 @@ scenes:
       - {on: b, run: "ss -tan", until: "LISTEN", timeout: 3s}
       - {stop: pings}
       - {kill: "a:echo"}
+      - {on: a, run: "env A=1 dig -v"}
+      - {on: a, run: /tmp/run.sh}
 """
 
 
@@ -49,11 +51,12 @@ def test_files_programs_and_names(resolved: Resolved) -> None:
     assert hosts.content.endswith("192.168.1.9 printer.home.arpa\n192.168.1.3 bee\n")
     started = [step.service for step in plan.operations if isinstance(step, ops.StartProcess)]
     waited = [(step.service, step.condition.kind) for step in plan.operations if isinstance(step, ops.WaitUntil)]
-    assert started == ["echo", "idle"] and waited == [("echo", "tcp-port")] and "socat" in plan.tools
+    assert started == ["echo", "idle"] and waited == [("echo", "tcp-port")]
+    assert {"socat", "dig", "ss", "ping"} <= set(plan.tools) and not any("/" in tool for tool in plan.tools)
 
 
 def test_steps(resolved: Resolved) -> None:
-    first, second, third, fourth = resolved(LAB).scenes[0].steps
+    first, second, third, fourth, *_ = resolved(LAB).scenes[0].steps
     assert first.background and first.argv == ("ping", "192.168.1.3") and not first.unattended
     assert (second.until, second.timeout_s) == ("LISTEN", 3)
     assert (third.action, third.target) == ("stop", "pings") and (fourth.action, fourth.target) == ("kill", "a:echo")
