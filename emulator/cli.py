@@ -133,6 +133,12 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     places.completer = _complete_place  # type: ignore[attr-defined]
     capture.add_argument("-w", "--write", metavar="FILE", required=True, help="pcapng file, or - for standard output")
 
+    explain = command(
+        "explain", "explain:explain", "state each connection of a capture file in the terms of Zeek's conn.log"
+    )
+    explain.add_argument("--pcap", metavar="FILE", required=True, help="pcapng or pcap")
+    explain.add_argument("--json", action="store_true", help="machine-readable")
+
     link = command("link", "lifecycle:link", "pull a cable or put it back")
     _lab(link, running=True)
     link.add_argument("place", metavar="NODE:IFACE").completer = _complete_place  # type: ignore[attr-defined]
