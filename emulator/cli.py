@@ -65,6 +65,16 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, not '{text}'")
+    return seconds
+
+
 def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an argument
     """The whole command line."""
     top = _Parser(
@@ -134,10 +144,18 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     capture.add_argument("-w", "--write", metavar="FILE", required=True, help="pcapng file, or - for standard output")
 
     explain = command(
-        "explain", "explain:explain", "state each connection of a capture file in the terms of Zeek's conn.log"
+        "explain", "explain:explain", "run a command on a node, or read a capture, and tell what happened on the wire"
     )
-    explain.add_argument("--pcap", metavar="FILE", required=True, help="pcapng or pcap")
+    explain.usage = "wirelab explain [options] LAB NODE -- COMMAND…\n       wirelab explain [options] --pcap FILE"
+    _lab(explain, running=True, optional=True)
+    explain.add_argument("node", metavar="NODE", nargs="?").completer = _complete_node  # type: ignore[attr-defined]
+    explain.set_defaults(argv=[])
+    explain.add_argument("--pcap", metavar="FILE", help="tell the story of this capture: pcapng or pcap")
     explain.add_argument("--json", action="store_true", help="machine-readable")
+    explain.add_argument("--html", metavar="FILE", help="write the story as one page to click through, too")
+    explain.add_argument("--follow", action="store_true", help="tell each exchange as soon as it is complete")
+    explain.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
+    explain.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the command after so long")
 
     link = command("link", "lifecycle:link", "pull a cable or put it back")
     _lab(link, running=True)
@@ -156,6 +174,16 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; of `explain`, which takes options after the node too, the command behind `--` is put in by hand."""
+    if arguments[:1] == ["explain"] and "--" in arguments:
+        place = list(arguments).index("--")
+        options = top.parse_args(arguments[:place])
+        options.argv = list(arguments[place + 1 :])
+        return options
+    return top.parse_args(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status and never raises."""
     top = parser()
@@ -163,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(top)
-    options = top.parse_args(arguments)
+    options = _parse(top, sys.argv[1:] if arguments is None else arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
     try:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from emulator.errors import UsageError, one_line
+from emulator.errors import UsageError
 
 if TYPE_CHECKING:
     from emulator.flows.connection import Row
@@ -18,35 +16,24 @@ _RIGHT = frozenset(("time", "packets", "octets", "duration"))
 
 
 def explain(options: argparse.Namespace) -> int:
-    """State the connections of a capture file."""
-    if options.pcap is None:
-        raise UsageError("nothing to explain", hint="wirelab explain --pcap FILE")
-    return _file(options)
+    """Tell what a command did on the wire, or what a capture file holds."""
+    from emulator.commands import story
+
+    if options.pcap is not None:
+        if options.lab is not None:
+            raise UsageError("a lab, or a capture file, not both", hint="wirelab explain --pcap FILE")
+        return story.of_file(options, _summary)
+    if options.lab is None or options.node is None or not options.argv:
+        raise UsageError(
+            "nothing to explain", hint="wirelab explain LAB NODE -- COMMAND…, or wirelab explain --pcap FILE"
+        )
+    return story.of_command(options)
 
 
-def _file(options: argparse.Namespace) -> int:
-    from emulator.capture.pcapng import read
-    from emulator.flows.table import connections
-
-    capture = read(options.pcap)
-    links = [interface.link_type for interface in capture.interfaces]
-    rows = connections([(p.time_ns, links[p.interface], p.data, p.length) for p in capture.packets])
-    if options.json:
-        answer = {
-            "file": options.pcap,
-            "packets": len(capture.packets),
-            "truncated": capture.truncated,
-            "connections": [row.to_json() for row in rows],
-        }
-        print(json.dumps(answer, indent=2))
-        return 0
-    sys.stdout.write(_table(rows))
+def _summary(rows: Sequence[Row], packets: int) -> str:
+    """The connections, and how many there are."""
     count = "1 connection" if len(rows) == 1 else f"{len(rows)} connections"
-    packets = "1 packet" if len(capture.packets) == 1 else f"{len(capture.packets)} packets"
-    print(f"{count} in {packets}")
-    if capture.truncated:
-        print(f"wirelab: {one_line(options.pcap)} was read up to {one_line(capture.truncated)}", file=sys.stderr)
-    return 0
+    return _table(rows) + f"{count} in {'1 packet' if packets == 1 else f'{packets} packets'}\n"
 
 
 def _table(rows: Sequence[Row]) -> str:

@@ -40,7 +40,7 @@ def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str], order: str,
 
 def test_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--pcap", pcap(tmp_path, SYN)]) == 0
-    heading, line, total = capsys.readouterr().out.splitlines()
+    heading, line, total = capsys.readouterr().out.splitlines()[-3:]
     assert " ".join(heading.split()) == "time protocol originator responder state packets octets duration history"
     assert " ".join(line.split()) == "0.000000 tcp 192.0.2.10:40000 198.51.100.80:80 S0 1 / 0 - - S"
     assert total == "1 connection in 1 packet"
@@ -58,7 +58,7 @@ def test_a_file_that_ends_early_is_read_up_to_there(tmp_path: Path, capsys: pyte
 
 def test_an_empty_capture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--pcap", pcap(tmp_path)]) == 0
-    assert capsys.readouterr().out == "0 connections in 0 packets\n"
+    assert capsys.readouterr().out.endswith("\n0 connections in 0 packets\n")
 
 
 @pytest.mark.parametrize("octets", [b"", b"#!/bin/sh\n" * 10, bytes(100)])
@@ -76,7 +76,5 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_without_a_file_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["explain"])
-    assert stopped.value.code == 2
+    assert main(["explain"]) == 2
     assert "--pcap" in capsys.readouterr().err

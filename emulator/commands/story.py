@@ -1,0 +1,115 @@
+"""The story of a command or of a capture file: recorded or read, told, and printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.errors import UsageError, one_line, printable
+
+if TYPE_CHECKING:
+    from emulator.controller import RunningLab
+    from emulator.explain.story import Story
+    from emulator.flows.connection import Row
+    from emulator.watch import Heard
+
+Summary = Callable[[Sequence["Row"], int], str]
+"""The list of connections as text."""
+
+_WIDTH = 100
+"""Columns where there is no terminal."""
+
+
+def of_command(options: argparse.Namespace) -> int:
+    """Run a command on a node of a running lab, and tell what happened on the wire."""
+    from emulator import controller
+    from emulator.explain.story import tell
+    from emulator.watch import Watched, watch
+
+    lab = controller.attach(options.lab)
+    try:
+        _must_have(lab, options.lab, options.node)
+        capture = Path(options.write) if options.write else lab.directory / "explain.pcapng"
+        wanted = Watched(options.node, tuple(options.argv), options.timeout, _here())
+        heard = _narrator(options) if options.follow and not options.json else None
+        recording = watch(lab.lab, lab.session, lab.directory, wanted, capture, heard)
+    finally:
+        lab.close()
+    return _show(tell(recording), options, options.lab)
+
+
+def of_file(options: argparse.Namespace, summary: Summary) -> int:
+    """Tell what a capture file holds."""
+    from emulator.capture.decode import decode
+    from emulator.capture.pcapng import read
+    from emulator.explain.story import Recording, tell
+    from emulator.explain.surroundings import of_capture
+
+    if options.follow:
+        raise UsageError("a capture file is told at once; --follow is for a command")
+    capture = read(options.pcap)
+    frames = sorted(decode(capture.packets, capture.interfaces), key=lambda frame: frame.time_ns)
+    around = of_capture(capture.interfaces, frames, capture.names)
+    story = tell(Recording(frames, capture.interfaces, around, truncated=capture.truncated))
+    status = _show(story, options, options.pcap)
+    if not options.json:
+        sys.stdout.write("\n" + summary(story.rows, len(frames)))
+        if capture.truncated:
+            print(f"wirelab: {one_line(options.pcap)} was read up to {one_line(capture.truncated)}", file=sys.stderr)
+    return status
+
+
+def _must_have(lab: RunningLab, name: str, node: str) -> None:
+    if node in lab.lab.nodes:
+        return
+    from difflib import get_close_matches
+
+    close = get_close_matches(node, lab.lab.nodes, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"its nodes: {', '.join(lab.lab.nodes)}"
+    raise UsageError(f"the lab {name} has no node {node}", hint=hint)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return "/"
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else _WIDTH
+
+
+def _narrator(options: argparse.Namespace) -> Heard:
+    raise NotImplementedError
+
+
+def _show(story: Story, options: argparse.Namespace, source: str) -> int:
+    from emulator.report.explain_json import as_dict
+    from emulator.report.explain_text import ending, render
+
+    colour = sys.stdout.isatty()
+    if options.html:
+        pass
+    if options.json:
+        key = "file" if options.pcap else "lab"
+        print(json.dumps({key: source, **as_dict(story)}, indent=2))
+        return 0
+    command = story.recording.command
+    if command is not None:
+        for text in (command.stdout, command.stderr):
+            if text:
+                sys.stdout.write(printable(text if text.endswith("\n") else text + "\n"))
+        if command.stdout or command.stderr:
+            print()
+    if options.follow:
+        print("\n".join(ending(story, width=_width(), colour=colour)))
+    else:
+        sys.stdout.write(render(story, width=_width(), colour=colour))
+    return 0
