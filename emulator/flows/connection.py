@@ -84,16 +84,16 @@ class Connection:
         orig, resp: addresses; orig_port, resp_port: ports, or what ICMP has in their place.
         start: time of the first packet; last: of the last that mattered; nanoseconds.
         timeout: nanoseconds of silence after which it is over.
-        lengths: octets of payload of originator and responder, None before the first; of TCP, `tcp` knows them.
+        orig_length, resp_length: octets of payload of each side, None before the first; of TCP, `tcp` knows them.
         epoch: grows when its timers are cancelled.
         over: it has its row, and no packet belongs to it any more.
         broken: tunnels that its payload has turned out not to be.
     """
 
     __slots__ = (
-        "application", "broken", "checksums", "epoch", "history", "key", "last", "lengths", "missed", "orig",
-        "orig_packets", "orig_port", "over", "protocol", "resp", "resp_packets", "resp_port", "seen", "start", "tcp",
-        "timeout",
+        "application", "broken", "epoch", "history", "key", "last", "missed", "orig", "orig_length", "orig_packets",
+        "orig_port", "orig_wrong", "over", "protocol", "resp", "resp_length", "resp_packets", "resp_port", "resp_wrong",
+        "seen", "start", "tcp", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -104,11 +104,11 @@ class Connection:
         self.orig, self.orig_port, self.resp, self.resp_port = ends
         self.start = self.last = time
         self.timeout = timeout
-        self.lengths: list[int | None] = [None, None]
+        self.orig_length: int | None = None
+        self.resp_length: int | None = None
         self.orig_packets = self.resp_packets = self.missed = 0
-        self.history: list[str] = []
-        self.seen: set[str] = set()
-        self.checksums = [0, 0]
+        self.orig_wrong = self.resp_wrong = 0
+        self.history = self.seen = ""
         self.application: str | None = None
         self.broken: set[str] | None = None
         self.tcp: Tcp | None = None
@@ -126,27 +126,31 @@ class Connection:
 
     def grow(self, from_orig: bool, octets: int) -> None:
         """Payload of that side."""
-        side = 0 if from_orig else 1
-        self.lengths[side] = (self.lengths[side] or 0) + octets
+        if from_orig:
+            self.orig_length = (self.orig_length or 0) + octets
+        else:
+            self.resp_length = (self.resp_length or 0) + octets
 
     def note(self, letter: str, from_orig: bool) -> None:
         """Add a letter to the history."""
-        self.history.append(letter if from_orig else letter.lower())
+        self.history += letter if from_orig else letter.lower()
 
     def note_once(self, kind: str, letter: str, from_orig: bool) -> bool:
         """Add a letter unless that side has had one of its `kind`; returns whether it had."""
         mark = kind if from_orig else kind.lower()
         if mark in self.seen:
             return True
-        self.seen.add(mark)
+        self.seen += mark
         self.note(letter, from_orig)
         return False
 
     def wrong_checksum(self, from_orig: bool) -> None:
         """A packet whose checksum is wrong: nothing of it counts, but the history tells."""
-        side = 0 if from_orig else 1
-        self.checksums[side] += 1
-        if is_power_of_ten(self.checksums[side]):
+        if from_orig:
+            count = self.orig_wrong = self.orig_wrong + 1
+        else:
+            count = self.resp_wrong = self.resp_wrong + 1
+        if is_power_of_ten(count):
             self.note("C", from_orig)
 
     def flip(self) -> None:
@@ -156,12 +160,12 @@ class Connection:
         self.orig_packets, self.resp_packets = self.resp_packets, self.orig_packets
         if self.tcp is not None:
             self.tcp.flip()
-        self.history.append("^")
+        self.history += "^"
 
     def row(self) -> Row:
         """The connection as it stands."""
         duration = self.last - self.start if self.last > self.start else None
-        sizes: tuple[int, int] = (self.lengths[0] or 0, self.lengths[1] or 0)
+        sizes = (self.orig_length or 0, self.resp_length or 0)
         if self.tcp is not None:
             orig_size, resp_size = self.tcp.sizes()
             sizes = (max(0, orig_size), max(0, resp_size))
@@ -178,7 +182,7 @@ class Connection:
             orig_bytes=None if duration is None else sizes[0],
             resp_bytes=None if duration is None else sizes[1],
             state=self.state(),
-            history="".join(self.history),
+            history=self.history,
             orig_packets=self.orig_packets,
             resp_packets=self.resp_packets,
             missed_bytes=self.missed,
@@ -189,8 +193,9 @@ class Connection:
         if self.tcp is not None:
             return self._tcp_state(self.tcp)
         if self.protocol == packets.UDP:
-            asked, answered = (length is not None for length in self.lengths)
-            return ("SF" if answered else "S0") if asked else "SHR" if answered else "OTH"
+            if self.orig_length is None:
+                return "OTH" if self.resp_length is None else "SHR"
+            return "S0" if self.resp_length is None else "SF"
         return "OTH"
 
     def _tcp_state(self, tcp: Tcp) -> str:
@@ -204,7 +209,7 @@ class Connection:
         if orig == RESET:
             if not resp_absent:
                 return "RSTO"
-            return "RSTOS0" if _RESET_BEFORE_ANSWER.fullmatch("".join(self.history)) else "OTH"
+            return "RSTOS0" if _RESET_BEFORE_ANSWER.fullmatch(self.history) else "OTH"
         if orig == CLOSED:
             return "SF" if resp == CLOSED else "SH" if resp_absent else "S2"
         if resp == CLOSED:

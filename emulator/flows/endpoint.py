@@ -98,12 +98,14 @@ class Endpoint:
         state, before: what has been seen of it, and what had been seen before that.
         first: sequence number of its SYN, seen or inferred; last: behind what it sent; ack: what was acknowledged.
         last_turns, ack_turns: how often those went round the circle of 2**32.
+        seen: a packet of it was.
         closed: its end was noticed.
+        counts: how often what may happen often did, by its letter in the history.
     """
 
     __slots__ = (
-        "ack", "ack_turns", "before", "closed", "counts", "fin_end", "fins", "first", "last", "last_fin", "last_rst",
-        "last_syn", "last_turns", "state", "stream",
+        "_stream", "ack", "ack_turns", "before", "closed", "counts", "fin_end", "fins", "first", "last", "last_fin",
+        "last_rst", "last_syn", "last_turns", "seen", "state",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -112,9 +114,16 @@ class Endpoint:
         self.last_turns = self.ack_turns = 0
         self.fins = self.fin_end = 0
         self.last_syn = self.last_fin = self.last_rst = 0
-        self.closed = False
-        self.counts: dict[str, int] = {}
-        self.stream = Stream()
+        self.seen = self.closed = False
+        self.counts: dict[str, int] | None = None
+        self._stream: Stream | None = None
+
+    @property
+    def stream(self) -> Stream:
+        """Which of its octets are there; made when first asked for, since a scan's connections have none."""
+        if self._stream is None:
+            self._stream = Stream()
+        return self._stream
 
     def begin(self, first: int, last: int) -> None:
         """The sequence numbers begin here."""

@@ -47,7 +47,7 @@ class _Pieces:
 
     def whole(self) -> bytes | None:
         """The payload, once there is no hole from its beginning to its end."""
-        if not self.end:
+        if not self.end or self.octets < self.end:
             return None
         at = 0
         for offset, part in zip(self.offsets, self.parts, strict=True):

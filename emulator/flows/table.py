@@ -150,6 +150,8 @@ class Table:
         if found.version == 4 and not reassembled and not self._header_holds(found, wire - start):
             return
         if found.fragment:
+            if reassembled:
+                return  # fragments of fragments are nobody's
             if end - start >= found.total:
                 whole = self._fragments.add(self._clock, found)
                 if whole is not None:

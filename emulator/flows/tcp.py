@@ -67,7 +67,7 @@ class Tcp:
         partial: it was joined when it was already under way.
     """
 
-    __slots__ = ("_deferred", "_deferred_tells", "_seen", "_timers", "active", "connection", "orig", "partial", "resp")
+    __slots__ = ("_deferred", "_deferred_tells", "_timers", "active", "connection", "orig", "partial", "resp")
 
     def __init__(self, connection: Connection, timers: Timers, now: int) -> None:
         self.connection = connection
@@ -76,13 +76,11 @@ class Tcp:
         self.partial = False
         self._timers = timers
         self._deferred = self._deferred_tells = False
-        self._seen = [False, False]
         timers.check(connection, now + CHECK_FIRST)
 
     def flip(self) -> None:
         """The sides change their roles."""
         self.orig, self.resp = self.resp, self.orig
-        self._seen.reverse()
         self.partial = False
 
     @property
@@ -124,7 +122,7 @@ class Tcp:
         """
         connection = self.connection
         end, peer = (self.orig, self.resp) if from_orig else (self.resp, self.orig)
-        if not self._seen[not from_orig] and (from_orig or not self.partial):
+        if not end.seen and (from_orig or not self.partial):
             self.partial = not flags & SYN or (from_orig and flags & ACK != 0)
         span = (0 if flags & RST else length) + (flags >> 1 & 1) + (flags & 1)
         behind = sequence + span & _M32
@@ -144,7 +142,7 @@ class Tcp:
         closes, tells = self._step(now, end, peer, from_orig, flags, sequence, length)
         if flags & ACK:
             self._received(peer, end, acknowledged)
-        self._seen[not from_orig] = True
+        end.seen = True
         if length and whole and not flags & RST and not misordered:
             end.hold(relative + 1 if flags & SYN else relative, length, peer)
         self._check_end(end, peer)
@@ -153,6 +151,8 @@ class Tcp:
 
     def _often(self, end: Endpoint, letter: str) -> None:
         """Note what may happen often, at the first, tenth, hundredth … time."""
+        if end.counts is None:
+            end.counts = {}
         count = end.counts[letter] = end.counts.get(letter, 0) + 1
         if is_power_of_ten(count):
             self.connection.note(letter, end is self.orig)
@@ -219,7 +219,6 @@ class Tcp:
                     # The SYN was captured behind its SYN/ACK, as two network cards may deliver them.
                     self.connection.flip()
                     self._become(peer, end, ESTABLISHED)
-                    self._seen[0] = True
                 if peer.state == SYN_SENT:
                     self._become(peer, end, ESTABLISHED)
                 self._become(end, peer, ESTABLISHED)
@@ -238,7 +237,6 @@ class Tcp:
             elif flags & ACK and peer.state == ESTABLISHED:
                 self._become(end, peer, ESTABLISHED)  # SYN/ACK and ACK were seen: only the SYN was missed
                 self.partial = False
-                self._seen[not from_orig] = True
             else:
                 self._become(end, peer, PARTIAL)
         return closes, tells
@@ -295,7 +293,7 @@ class Tcp:
 
     def _check_end(self, end: Endpoint, peer: Endpoint) -> None:
         """When everything of `end` has arrived, notice a close that had to wait for it."""
-        if end.stream.ended or not (end.fins or end.state in (CLOSED, RESET)) or end.pending(peer):
+        if not (end.fins or end.state in (CLOSED, RESET)) or end.stream.ended or end.pending(peer):
             return
         end.stream.ended = True
         if self._deferred:

@@ -15,7 +15,7 @@ from emulator.flows.packets import read
 from emulator.flows.table import connections
 
 from .test_links import FRAMES, TUNNELS
-from .wire import CLIENT, SERVER, START, Wire, ipv4, tcp
+from .wire import CLIENT, CLIENT6, SERVER, SERVER6, START, Wire, ipv4, ipv6, tcp
 
 LINKS = st.sampled_from([0, 1, 9, 10, 12, 50, 51, 101, 105, 108, 113, 127, 147, 228, 239, 276])
 SAMPLES = [frame for _, frame in FRAMES.values()] + list(TUNNELS.values())
@@ -87,6 +87,21 @@ def test_fragments_that_are_never_completed_do_not_stay() -> None:
         assert found is not None
         assert waiting.add(START, found) is None
     assert len(waiting) == fragments.PENDING_MAX
+
+
+def test_fragments_within_fragments() -> None:
+    header = struct.pack("!BBHI", 44, 0, 0, 1)
+    packet = ipv6(CLIENT6, SERVER6, 44, header * 8000 + struct.pack("!BBHI", 17, 0, 0, 1))
+    assert Wire().send(packet).rows() == []
+
+
+def test_a_datagram_in_eight_thousand_pieces() -> None:
+    wire = Wire()
+    for offset in range(8000, 0, -1):
+        wire.send(ipv4(CLIENT, SERVER, 132, bytes(8), flags=offset | (0x2000 if offset < 8000 else 0)))
+    assert wire.rows() == []
+    wire.send(ipv4(CLIENT, SERVER, 132, bytes(8), flags=0x2000))
+    assert wire.row().orig_packets == 1
 
 
 def test_holes_in_a_stream_do_not_stay_for_ever() -> None:

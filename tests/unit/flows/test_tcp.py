@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator.flows.connection import Row, is_power_of_ten
-from emulator.flows.endpoint import Stream, after
+from emulator.flows.endpoint import Endpoint, Stream, after
 
 from .wire import CLIENT, CLIENT6, SERVER, SERVER6, Wire, damaged, tcp
 
@@ -123,6 +123,10 @@ class TestWhoBegan:
         assert ends(row) == (CLIENT, 40_000, SERVER, 41_000)
         assert (row.state, row.history) == ("S1", "Hs^A")
 
+    def test_a_syn_behind_data_begins_the_connection_after_all(self) -> None:
+        assert Wire().c("PA", 1, 1, b"x").c("S", 0).told() == [("S0", "DS", 2, 0)]
+        assert Wire().c("PA", 1, 1, b"x").c("SA", 0, 1).told() == [("OTH", "DH", 2, 0)]
+
     def test_a_syn_from_the_other_side_is_another_connection(self) -> None:
         told = Wire(sport=41_000).c("S", 0).s("S", 0).told()
         assert told == [("S0", "S", 1, 0), ("S0", "S", 1, 0)]
@@ -166,8 +170,31 @@ class TestOctets:
         assert (row.state, row.orig_bytes) == ("S1", 5)
 
     def test_a_discovered_half_open_connection_sent_nothing(self) -> None:
-        row = Wire().c("S", 0).c("R", 500).row()
-        assert (row.state, row.orig_bytes) == ("RSTOS0", 499)
+        row = Wire().c("S", 0).s("A", 1, 500).c("R", 500).row()
+        assert (row.state, row.history, row.orig_bytes) == ("RSTOS0", "SaR", 0)
+        assert Wire().c("S", 0).c("R", 500).row().orig_bytes == 499
+
+    def test_acknowledgements_say_nothing_of_a_side_that_was_never_seen(self) -> None:
+        row = Wire().c("A", 1, 1).c("A", 1, 101).row()
+        assert (row.resp_packets, row.resp_bytes) == (0, 0)
+
+    def test_but_they_do_once_it_was(self) -> None:
+        row = Wire().c("A", 1, 1).s("A", 1, 1).c("A", 1, 101).row()
+        assert (row.resp_packets, row.resp_bytes) == (1, 100)
+
+    def test_an_acknowledgement_of_zero_is_a_mistake(self) -> None:
+        wire = Wire()
+        for flags, ack in (("S", 0), ("A", 0xF0000001), ("A", 0)):
+            wire.send(tcp(CLIENT, 40_000, SERVER, 80, flags, 1000 + (flags == "A"), ack))
+        assert wire.row().resp_bytes == 0
+
+    def test_data_in_a_syn_is_no_gap_though_noted_as_if_sent_again(self) -> None:
+        row = Wire().c("S", 0, 0, b"x" * 5).s("SA", 0, 6).c("PA", 6, 1, b"y" * 5).s("A", 1, 11).row()
+        assert (row.orig_bytes, row.missed_bytes, row.history) == (10, 0, "SThDa")
+
+    @pytest.mark.parametrize(("ack", "missed"), [(51, 50), (102, 100)])
+    def test_a_gap_before_a_fin_is_without_the_fin(self, ack: int, missed: int) -> None:
+        assert Wire().handshake().c("FA", 101, 1).s("A", 1, ack).row().missed_bytes == missed
 
 
 class TestHistory:
@@ -189,6 +216,7 @@ class TestHistory:
     def test_another_fin_with_another_number(self) -> None:
         assert Wire().handshake().c("FA", 1, 1).c("FA", 1, 1).row().history == "ShAF"
         assert Wire().handshake().c("FA", 1, 1).c("FA", 9, 1).row().history == "ShAFF"
+        assert Wire().handshake().c("FA", 1, 1, b"x" * 10).c("FA", 11, 1).row().history == "ShAF"
 
     def test_a_wrong_checksum_is_noted_and_the_packet_is_not_counted(self) -> None:
         wire = Wire().handshake().talk()
@@ -243,6 +271,18 @@ class TestTime:
         wire = Wire().handshake()
         wire.now -= 400 * 1_000_000_000
         assert len(wire.c("A", 1, 1).rows()) == 1
+
+
+class TestEndpoint:
+    def test_numbers_count_from_the_syn_whatever_turn_they_are_in(self) -> None:
+        end = Endpoint()
+        end.begin(0xFFFFFF00, 0xFFFFFF01)
+        assert end.relative(0xFFFFFF10, 0xFFFFFF01, 0) == (0x10, False)
+        assert end.relative(0x10, 0xFFFFFFF0, 0) == (0x110, False)
+        assert end.relative(0xFFFFFFF0, 0x10, 1) == (0xF0, False)
+        assert end.relative(0x20, 0x10, 1) == (0x120, False)
+        assert end.relative(0x20, 0x10, 2) == (0x100000120, False)
+        assert end.relative(0xFFFFFEFF, 0xFFFFFF01, 0) == (-1, True)
 
 
 class TestStream:
