@@ -96,7 +96,9 @@ class Output:
         with _writing():
             self._writer.flush()
         if self._limit and self._room() < _ROOM_MIN and not self._octets_before:
-            raise UsageError(f"a file of {self._limit} octets has no room for {len(self._described)} interfaces")
+            count = len(self._described)
+            interfaces = "1 interface" if count == 1 else f"{count} interfaces"
+            raise UsageError(f"a file of {self._limit:,} octets has no room for the packets of {interfaces}")
 
     def _room(self) -> int:
         return (self._limit or 0) - self.outlet.written - STATISTICS_OCTETS * len(self._described)
@@ -147,6 +149,8 @@ class Output:
         for description in self._described:
             self._describe(description)
         self.names(self._names)
+        with _writing():
+            self._writer.flush()
         self._fresh = True
 
     def close(self) -> None:

@@ -37,13 +37,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def _answer(asked: Mapping[str, str]) -> int:
     if "extcap-interfaces" in asked:
-        print("\n".join(interfaces()))
+        _print(interfaces())
     elif "extcap-interface" not in asked:
         raise UsageError("which interface?", hint="this program is for Wireshark: wirelab wireshark install")
     elif "extcap-dlts" in asked:
         print("dlt {number=1}{name=EN10MB}{display=Ethernet}")
     elif "extcap-config" in asked:
-        print("\n".join(config(asked["extcap-interface"])))
+        _print(config(asked["extcap-interface"]))
     elif "capture" in asked:
         return _capture(asked)
     elif "extcap-capture-filter" in asked:
@@ -51,6 +51,10 @@ def _answer(asked: Mapping[str, str]) -> int:
     else:
         raise UsageError("what about it?", hint="this program is for Wireshark: wirelab wireshark install")
     return 0
+
+
+def _print(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 def read_arguments(arguments: Sequence[str]) -> dict[str, str]:
@@ -135,18 +139,21 @@ def _capture(asked: Mapping[str, str]) -> int:
     from emulator.capture.recorder import Recorder, Settings
     from emulator.commands.capture import follow, stop_signals, summary
 
-    lab, place = read_interface(asked["extcap-interface"])
-    folder = runs.directory(lab)
-    nodes = list(runs.facts(folder)["nodes"])
-    chosen = [node for node in asked.get("nodes", "").split(",") if node]
-    expression = asked.get("extcap-capture-filter", "")
-    settings = Settings(live=True, wanted=compile_filter(expression) if expression else None)
+    if "fifo" not in asked:
+        raise UsageError("where to? --fifo is missing")
     with stop_signals() as wake:
-        if "fifo" not in asked:
-            raise UsageError("where to? --fifo is missing")
+        # The first thing: Wireshark opens its end and waits. When there is an error, it sees the pipe's end.
         pipe = os.open(asked["fifo"], os.O_WRONLY | os.O_CLOEXEC)
-        recorder = Recorder(folder, nodes, pipe, [place] if place else chosen, settings)
-        os.close(pipe)
+        try:
+            lab, place = read_interface(asked["extcap-interface"])
+            folder = runs.directory(lab)
+            nodes = list(runs.facts(folder)["nodes"])
+            chosen = [node for node in asked.get("nodes", "").split(",") if node]
+            expression = asked.get("extcap-capture-filter", "")
+            settings = Settings(live=True, wanted=compile_filter(expression) if expression else None)
+            recorder = Recorder(folder, nodes, pipe, [place] if place else chosen, settings)
+        finally:
+            os.close(pipe)
         try:
             recorder.wait_ready()
             figures = follow(recorder, wake, _tell)

@@ -29,7 +29,7 @@ udp.check_checksum: TRUE
 tcp.analyze_sequence_numbers: FALSE
 tcp.desegment_tcp_streams: FALSE
 
-gui.column.format: 
+gui.column.format:
 \t"No.", "%m",
 \t"Time", "%t",
 \t"Interface", "%Cus:frame.interface_name:0:R",
