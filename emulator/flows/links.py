@@ -65,7 +65,7 @@ def ethernet(data: bytes, start: int, end: int, wire: int) -> tuple[Place, ...]:
 
 
 def by_ethertype(kind: int, data: bytes, at: int, end: int, wire: int) -> tuple[Place, ...]:
-    """IP behind an EtherType: itself, or behind tags, labels and sessions."""
+    """IP behind an EtherType: itself, or behind tags, labels and PPPoE."""
     while kind not in _IP_TYPES:
         if kind in _VLAN_TYPES:
             length = 4
