@@ -80,7 +80,7 @@ class Tail:
             return ()
         capture = read(BytesIO(self._prefix + b"".join(packets)))
         self.interfaces = capture.interfaces
-        frames = decode(capture.packets, capture.interfaces)
+        frames = decode(capture.packets, capture.interfaces, encode=False)
         numbered = tuple(replace(frame, number=frame.number + self._frames) for frame in frames)
         self._frames += len(numbered)
         return numbered
@@ -208,7 +208,7 @@ def _recording(
     for node, found in of_lab(lab, after, recorded.interfaces).owners.items():
         around.owners.setdefault(node, found)
     return Recording(
-        decode(recorded.packets, recorded.interfaces),
+        decode(recorded.packets, recorded.interfaces, encode=False),
         recorded.interfaces,
         around,
         command,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import shutil
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 Summary = Callable[[Sequence["Row"], int], str]
 """The list of connections as text."""
+
+_INDENTED = 10_000
+"""JSON of captures with more frames is on one line: laying it out takes longer than to tell the story."""
 
 _WIDTH = 100
 """Columns where there is no terminal."""
@@ -53,8 +57,10 @@ def of_file(options: argparse.Namespace, summary: Summary) -> int:
 
     if options.follow:
         raise UsageError("a capture file is told at once; --follow is for a command")
+    gc.disable()  # millions of small objects that all stay: looking for cycles among them takes longer than the story
     capture = read(options.pcap)
-    frames = sorted(decode(capture.packets, capture.interfaces), key=lambda frame: frame.time_ns)
+    decoded = decode(capture.packets, capture.interfaces, encode=False)
+    frames = sorted(decoded, key=lambda frame: frame.time_ns)
     around = of_capture(capture.interfaces, frames, capture.names)
     story = tell(Recording(frames, capture.interfaces, around, truncated=capture.truncated))
     status = _show(story, options, options.pcap)
@@ -99,7 +105,8 @@ def _show(story: Story, options: argparse.Namespace, source: str) -> int:
         pass
     if options.json:
         key = "file" if options.pcap else "lab"
-        print(json.dumps({key: source, **as_dict(story)}, indent=2))
+        small = len(story.recording.frames) < _INDENTED
+        print(json.dumps({key: source, **as_dict(story)}, indent=2 if small else None))
         return 0
     command = story.recording.command
     if command is not None:

@@ -345,6 +345,8 @@ _UNREACHABLE6 = {0: "no route", 1: "prohibited", 3: "address unreachable", 4: "p
 
 def icmp_error(frame: Frame) -> str:
     """An ICMP error in words (RFC 792, RFC 4443); empty when `frame` is none."""
+    if "icmp" not in frame.layers and "icmpv6" not in frame.layers:
+        return ""
     kind, code = frame.number_of("icmp.type"), frame.number_of("icmp.code")
     if "icmp" in frame.layers and kind in {3, 4, 5, 11, 12}:
         if kind == 3:
