@@ -102,7 +102,9 @@ def _show(story: Story, options: argparse.Namespace, source: str) -> int:
 
     colour = sys.stdout.isatty()
     if options.html:
-        pass
+        from emulator.report.explain_html import render as as_page
+
+        Path(options.html).write_text(as_page(story), encoding="utf-8")
     if options.json:
         key = "file" if options.pcap else "lab"
         small = len(story.recording.frames) < _INDENTED

@@ -123,6 +123,8 @@ class Context:
         """Whom a packet was for at the end of its way: the node, or the address."""
         frame = journey.last
         target = address(frame, "dst")
+        if not target and frame.text("eth.dst") == "ff:ff:ff:ff:ff:ff":
+            return "everyone"
         known = self.around.owner(target) or self.around.macs.get(frame.text("eth.dst"), "").partition(":")[0]
         return known or target or frame.text("eth.dst") or "everyone"
 

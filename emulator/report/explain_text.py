@@ -111,11 +111,12 @@ def _way(way: Way, indent: str, width: int) -> list[str]:
     text = f"{one_line(way.sender)} → {one_line(receiver)}{packets}: {' → '.join(map(one_line, way.interfaces))} "
     lines = _wrapped(f"{text}({first}{ranges(way.frames)})", indent, width)
     for rewrite in way.rewrites:
-        lines += _wrapped(_rewrite(rewrite), indent + "  ", width)
+        lines += _wrapped(rewrite_text(rewrite), indent + "  ", width)
     return lines
 
 
-def _rewrite(rewrite: Rewrite) -> str:
+def rewrite_text(rewrite: Rewrite) -> str:
+    """What a node changed, in one line."""
     found = {change.what: (change.before, change.after) for change in rewrite.changes}
     parts = []
     macs = [found.pop(what, None) for what in ("source MAC", "destination MAC")]
