@@ -65,6 +65,24 @@ def _at_least_one(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, not '{text}'")
+    return seconds
+
+
+def _octets(text: str) -> int:
+    factor = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}.get(text[-1:], 1)
+    digits = text[:-1] if factor > 1 else text
+    if not digits.isascii() or not digits.isdigit() or int(digits) < 1:
+        raise argparse.ArgumentTypeError(f"expected a size such as 500k, 10M or 2G, not '{text}'")
+    return int(digits) * factor
+
+
 def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an argument
     """The whole command line."""
     top = _Parser(
@@ -127,11 +145,44 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     schema = command("schema", "files:schema", "print the JSON Schema of lab files")
     schema.add_argument("--markdown", action="store_true", help="the same as a page to read, with examples")
 
-    capture = command("capture", "proof:capture", "record packets of a running lab until Ctrl-C")
+    capture = command("capture", "capture:capture", "record packets of a running lab until Ctrl-C")
     _lab(capture, running=True)
-    places = capture.add_argument("places", metavar="NODE[:IFACE]", nargs="*", help="default: everything")
+    places = capture.add_argument(
+        "places",
+        metavar="PLACE",
+        nargs="*",
+        help="NODE, NODE:IFACE, or a link, NODE[:IFACE]--NODE[:IFACE], which is both its ends; default: everything",
+    )
     places.completer = _complete_place  # type: ignore[attr-defined]
-    capture.add_argument("-w", "--write", metavar="FILE", required=True, help="pcapng file, or - for standard output")
+    target = capture.add_mutually_exclusive_group()
+    target.add_argument(
+        "-w", "--write", metavar="FILE", help="pcapng file, or - for standard output; default: LAB-DATE-TIME.pcapng"
+    )
+    target.add_argument("--wireshark", action="store_true", help="open Wireshark on what is being recorded")
+    capture.add_argument("-f", "--filter", metavar="FILTER", help="capture filter, as tcpdump takes it (pcap-filter)")
+    capture.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after so long")
+    capture.add_argument("--count", type=_at_least_one, metavar="N", help="end after so many packets")
+    capture.add_argument("--max-size", type=_octets, metavar="SIZE", help="end when the file is full: 500k, 10M, 2G")
+    capture.add_argument(
+        "--files", type=_at_least_one, metavar="N", help="with --max-size: go on in a further file, keep the last N"
+    )
+
+    wireshark = command("wireshark", "wireshark:wireshark", "put running labs into Wireshark's list of interfaces")
+    wireshark.add_argument("action", choices=("install", "uninstall"))
+
+    explain = command(
+        "explain", "explain:explain", "run a command on a node, or read a capture, and tell what happened on the wire"
+    )
+    explain.usage = "wirelab explain [options] LAB NODE -- COMMAND…\n       wirelab explain [options] --pcap FILE"
+    _lab(explain, running=True, optional=True)
+    explain.add_argument("node", metavar="NODE", nargs="?").completer = _complete_node  # type: ignore[attr-defined]
+    explain.set_defaults(argv=[])
+    explain.add_argument("--pcap", metavar="FILE", help="tell the story of this capture: pcapng or pcap")
+    explain.add_argument("--json", action="store_true", help="machine-readable")
+    explain.add_argument("--html", metavar="FILE", help="write the story as one page to click through, too")
+    explain.add_argument("--follow", action="store_true", help="tell each exchange as soon as it is complete")
+    explain.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
+    explain.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the command after so long")
 
     link = command("link", "lifecycle:link", "pull a cable or put it back")
     _lab(link, running=True)
@@ -150,6 +201,16 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
+def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; of `explain`, which takes options after the node too, the command behind `--` is put in by hand."""
+    if arguments[:1] == ["explain"] and "--" in arguments:
+        place = list(arguments).index("--")
+        options = top.parse_args(arguments[:place])
+        options.argv = list(arguments[place + 1 :])
+        return options
+    return top.parse_args(arguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status and never raises."""
     top = parser()
@@ -157,7 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(top)
-    options = top.parse_args(arguments)
+    options = _parse(top, sys.argv[1:] if arguments is None else arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
     try:

@@ -203,6 +203,7 @@ def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: f
                 "kind": node.kind,
                 "about": node.about,
                 "env": dict(node.env),
+                "bridges": [bridge.name for bridge in node.bridges],
                 "interfaces": {
                     interface.name: {
                         "mac": interface.mac,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from emulator.capture.frame import Direction, Interface
 from emulator.errors import UsageError
@@ -28,6 +30,7 @@ _SECTION_HEADER: Final = 0x0A0D0D0A
 _INTERFACE_DESCRIPTION: Final = 1
 _OBSOLETE_PACKET: Final = 2
 _SIMPLE_PACKET: Final = 3
+_NAME_RESOLUTION: Final = 4
 _INTERFACE_STATISTICS: Final = 5
 _ENHANCED_PACKET: Final = 6
 _BYTE_ORDER_MAGIC: Final = 0x1A2B3C4D
@@ -36,8 +39,14 @@ _SHB_HARDWARE, _SHB_OS, _SHB_USERAPPL = 2, 3, 4
 _IF_NAME, _IF_MACADDR, _IF_TSRESOL, _IF_TSOFFSET = 2, 6, 9, 14
 _EPB_FLAGS = 2
 _ISB_STARTTIME, _ISB_ENDTIME, _ISB_IFRECV, _ISB_IFDROP = 2, 3, 4, 5
+_NRB_RECORD_END, _NRB_RECORD_IPV4, _NRB_RECORD_IPV6 = 0, 1, 2
 
-_EPB_HEAD: Final = struct.Struct("=7I")
+STATISTICS_OCTETS: Final = 76
+"""The size of an Interface Statistics Block as `Writer.statistics` writes it."""
+
+EPB_HEAD: Final = struct.Struct("=7I")
+"""Of an Enhanced Packet Block: its type (6), its length, the interface, the time (high, low), and the packet's length,
+captured and on the wire."""
 _EPB_TAIL: Final = struct.Struct("=HHIII")
 """The flags option, the end of the options, and the block's length again."""
 _U32: Final = struct.Struct("=I")
@@ -73,11 +82,35 @@ class Packet:
 
 @dataclass(frozen=True)
 class Capture:
-    """What a capture file holds; `truncated` says where and why reading stopped before the end of the file."""
+    """What a capture file holds; `truncated` says where and why reading stopped before the end of the file.
+
+    `names` are those of its name resolution blocks: address → name, the last one where an address has several.
+    """
 
     interfaces: tuple[Interface, ...]
     packets: tuple[Packet, ...]
     truncated: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=1 << 14)
+def epb_tail(captured: int, direction: Direction | None) -> tuple[int, bytes]:
+    """Of an Enhanced Packet Block with `captured` octets: its length, and all that follows those octets."""
+    padding = bytes(-captured % 4)
+    total = 32 + captured + len(padding) + (12 if direction else 0)
+    if not direction:
+        return total, padding + _U32.pack(total)
+    return total, padding + _EPB_TAIL.pack(_EPB_FLAGS, 4, _DIRECTION_BITS[direction], 0, total)
+
+
+class Stream(Protocol):
+    """What a Writer writes to: raw (unbuffered) files are, and all other binary ones."""
+
+    def write(self, octets: memoryview, /) -> int | None:
+        """Take octets and say how many; None when there is no room now."""
+
+    def flush(self) -> None:
+        """Hand them on."""
 
 
 class Writer:
@@ -88,7 +121,7 @@ class Writer:
     All methods raise OSError when `stream` does.
     """
 
-    def __init__(self, stream: BinaryIO, *, application: str = "wirelab", hardware: str = "", system: str = "") -> None:
+    def __init__(self, stream: Stream, *, application: str = "wirelab", hardware: str = "", system: str = "") -> None:
         self._stream = stream
         self._interfaces = 0
         self._pending: list[bytes] = []
@@ -127,12 +160,23 @@ class Writer:
         self._must_know(interface)
         captured = len(data)
         original = captured if length is None else length
-        padding = -captured % 4
-        total = 32 + captured + padding + (12 if direction else 0)
+        total, tail = epb_tail(captured, direction)
         high, low = time_ns >> 32 & 0xFFFFFFFF, time_ns & 0xFFFFFFFF
-        head = _EPB_HEAD.pack(_ENHANCED_PACKET, total, interface, high, low, captured, original)
-        tail = _EPB_TAIL.pack(_EPB_FLAGS, 4, _DIRECTION_BITS[direction], 0, total) if direction else _U32.pack(total)
-        self._gather(b"".join((head, data, bytes(padding), tail)))
+        self._gather(EPB_HEAD.pack(_ENHANCED_PACKET, total, interface, high, low, captured, original) + data + tail)
+
+    def packets(self, blocks: Iterable[bytes]) -> None:
+        """Add packets that are Enhanced Packet Blocks already (EPB_HEAD, octets, `epb_tail`)."""
+        self._gather(b"".join(blocks))
+
+    def names(self, names: Mapping[str, str]) -> None:
+        """Say how addresses are called: IPv4 or IPv6 address → name. Nothing is written when there are none."""
+        records = []
+        for text, name in names.items():
+            six = ":" in text
+            address = socket.inet_pton(socket.AF_INET6 if six else socket.AF_INET, text)
+            records.append((_NRB_RECORD_IPV6 if six else _NRB_RECORD_IPV4, address + name.encode() + b"\0"))
+        if records:
+            self._block(_NAME_RESOLUTION, _options(records))
 
     def statistics(self, interface: int, *, received: int, dropped: int, start_ns: int, end_ns: int) -> None:
         """Say how many packets `interface` gave to the capture and how many of those were lost.
@@ -222,7 +266,7 @@ def read(source: str | Path | BinaryIO) -> Capture:
         reader.run()
     except _DamageError as damage:
         truncated = f"octet {reader.offset}: {damage}"
-    return Capture(tuple(reader.interfaces), tuple(reader.packets), truncated)
+    return Capture(tuple(reader.interfaces), tuple(reader.packets), truncated, reader.names)
 
 
 class _DamageError(Exception):
@@ -253,6 +297,7 @@ class _PcapngReader:
         self.offset = 0
         self.interfaces: list[Interface] = []
         self.packets: list[Packet] = []
+        self.names: dict[str, str] = {}
         self._data = data
         self._order = "="
         self._section_first = 0
@@ -267,6 +312,7 @@ class _PcapngReader:
             _OBSOLETE_PACKET: self._obsolete_packet,
             _SIMPLE_PACKET: self._simple_packet,
             _INTERFACE_STATISTICS: self._statistics,
+            _NAME_RESOLUTION: self._names,
         }
         while self.offset < len(self._data):
             kind, body, total = self._block()
@@ -373,6 +419,16 @@ class _PcapngReader:
             elif code == _ISB_IFDROP:
                 self.interfaces[place] = replace(self.interfaces[place], dropped=self._number(value, "Q"))
 
+    def _names(self, body: bytes) -> None:
+        families = {_NRB_RECORD_IPV4: (socket.AF_INET, 4), _NRB_RECORD_IPV6: (socket.AF_INET6, 16)}
+        for kind, value in self._options(body, 0):
+            if kind in families:
+                family, size = families[kind]
+                name, end, _others = value[size:].partition(b"\0")
+                if not end:
+                    raise _DamageError("a name resolution record without the end of its name")
+                self.names[socket.inet_ntop(family, value[:size])] = name.decode("utf-8", "replace")
+
 
 class _PcapReader:
     """Walks the records of a classic pcap file; `offset` is where the current record begins."""
@@ -385,6 +441,7 @@ class _PcapReader:
         self.offset = 24
         self.interfaces = [Interface(name="interface0", link_type=network & 0xFFFF)]
         self.packets: list[Packet] = []
+        self.names: dict[str, str] = {}
 
     def run(self) -> None:
         """Read to the end; raise _DamageError where that is impossible."""

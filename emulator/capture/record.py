@@ -1,30 +1,30 @@
 """Records the packets of all interfaces of a lab, in time order, into one pcapng. Standard library only.
 
 Runs in a process that has entered the lab's user namespace. `record` is: find the interfaces, open a ring at each,
-say `ready`, then gather, order and write until told to stop.
+say `ready`, then gather, order and write until told to stop, or until a limit is reached. A recording that is `live`
+also follows what changes: interfaces that come and go, addresses that nodes get, nodes that are added.
 """
 
 from __future__ import annotations
 
-import resource
+import contextlib
 import select
-import socket
+import struct
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from heapq import heappop, heappush, heapreplace
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
-from emulator.capture.pcapng import SNAPLEN_MAX, Writer
-from emulator.capture.ring import BLOCK_OCTETS_MIN, RETIRE_MS, Arrival, Block, Ring, Shape
-from emulator.errors import CommandFailed, UsageError
-from emulator.run import kernel
+from emulator.capture.bpf import Filter
+from emulator.capture.order import Order, Port
+from emulator.capture.output import Description, Output, Row
+from emulator.capture.pcapng import SNAPLEN_MAX
+from emulator.capture.places import RING_OCTETS_MAX, Late, Opened, Places, Source
+from emulator.capture.ring import Arrival, Ring
+from emulator.capture.watch import AddressSeen, Change, LinkGone, LinkSeen, Missed, Watch
+from emulator.errors import CommandFailed
 
-WINDOW_NS: Final = 3 * RETIRE_MS * 1_000_000
-"""How long a packet waits for older ones of other interfaces: a ring shows a packet after two retire timeouts."""
+__all__ = ["InterfaceStatistics", "Limits", "Live", "Progress", "Source", "Statistics", "record"]
 
 DRAIN_MAX_S: Final = 0.5
 """How long to wait for packets that the kernel has counted but not handed over. Two retire timeouts are normal."""
@@ -32,27 +32,14 @@ DRAIN_MAX_S: Final = 0.5
 BACKLOG_OCTETS: Final = 128 << 20
 """Packets read and not yet written, at most; beyond this they stay in the rings, which then overflow and count it."""
 
-RINGS_OCTETS: Final = 64 << 20
-"""Kernel memory for all rings together, as long as each has RING_OCTETS_MIN."""
+READER_GRACE_S: Final = 2.0
+"""How long, at the end, to wait for a reader of a pipe that does not read."""
 
-RING_OCTETS_MAX: Final = 1 << 20
-RING_OCTETS_MIN: Final = 2 * BLOCK_OCTETS_MIN
+_TICK_S: Final = 0.5
+"""Between two looks at the counters, and at the list of nodes."""
 
-_CHUNK: Final = 500
-"""Packets written between two looks at the rings."""
-
-_THREADS_MAX: Final = 64
-
-_FILES_SPARE: Final = 128
-"""Descriptors kept for everything that is not a ring."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A node, and an open descriptor of its network namespace."""
-
-    node: str
-    namespace_fd: int
+Why = Literal["stopped", "lab", "duration", "count", "size", "reader"]
+"""Why a recording ended: told to, the lab ended, a limit, or nobody reads any more."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +56,8 @@ class Statistics:
     """The figures of a recording, one entry an interface, in the order of the file."""
 
     interfaces: tuple[InterfaceStatistics, ...]
+    why: Why = "stopped"
+    octets: int = 0
 
     @property
     def received(self) -> int:
@@ -81,14 +70,45 @@ class Statistics:
         return sum(interface.dropped for interface in self.interfaces)
 
 
-@dataclass
-class _Port:
-    """An interface that is being recorded; `number` is its place in the file."""
+@dataclass(frozen=True)
+class Limits:
+    """When to stop by itself: seconds, packets in the file, octets of a file.
 
-    number: int
-    name: str
-    ring: Ring
-    written: int = 0
+    With `open_next`, which gives the descriptor of a further file, a full file does not end the recording.
+    """
+
+    duration_s: float | None = None
+    packets: int | None = None
+    octets: int | None = None
+    open_next: Callable[[], int] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running recording has done: packets and octets written, packets dropped, seconds, interfaces."""
+
+    packets: int
+    octets: int
+    dropped: int
+    seconds: float
+    interfaces: int
+
+
+@dataclass(frozen=True)
+class Live:
+    """What makes a recording follow its lab.
+
+    Attributes:
+        gone_fd: readable or hung up when the lab has ended.
+        more: gives nodes that are new since it was last called; called every half second.
+        progress: called every half second; None to do without.
+        trouble: called with a text for a person when an interface that appeared cannot be recorded.
+    """
+
+    gone_fd: int
+    more: Callable[[], Sequence[Source]]
+    progress: Callable[[Progress], None] | None
+    trouble: Callable[[str], None]
 
 
 def record(
@@ -101,6 +121,10 @@ def record(
     loopback: bool = False,
     only: Collection[str] | None = None,
     ring_bytes: int | None = None,
+    ring_bytes_max: int = RING_OCTETS_MAX,
+    wanted: Filter | None = None,
+    limits: Limits | None = None,
+    live: Live | None = None,
 ) -> Statistics:
     """Record until `stop_fd` is readable or at its end, then write what had arrived by then, and the figures.
 
@@ -110,242 +134,308 @@ def record(
 
     Args:
         sources: the nodes to record.
-        output_fd: where the pcapng goes; written with each batch, so that a reader can follow. Stays open.
+        output_fd: where the pcapng goes; written with each batch, so that a reader can follow. Stays open. A pipe is
+            made non-blocking.
         stop_fd: readable, or its writing end closed, means stop.
         ready: called once with the number of interfaces, when all are live.
         snaplen: octets kept of a packet.
         loopback: also record `lo`, each packet once, as it arrives. A `lo` that `only` names is recorded anyway.
         only: record only these, each `node` or `node:interface`.
-        ring_bytes: kernel memory an interface, in octets; by default 1 MiB, less when there are more than 64.
+        ring_bytes: kernel memory an interface, in octets; by default `ring_bytes_max`, and less where all would have
+            more than 64 MiB together.
+        wanted: only packets that pass this filter reach the recording at all.
+        limits: when to stop by itself.
+        live: follow what changes; by default only what is there at the beginning is recorded.
 
     Raises:
-        UsageError: a name in `only` fits no interface.
+        UsageError: a name in `only` fits no interface, or a limit leaves no room for packets.
         CommandFailed: a ring cannot be set up, or the output cannot be written.
     """
-    rings = _open(sources, loopback=loopback, only=only, ring_bytes=ring_bytes)
+    limits = limits or Limits()
+    output = Output(output_fd, snaplen=snaplen, limit_octets=limits.octets, open_next=limits.open_next)
+    places = Places(
+        loopback=loopback,
+        only=only,
+        ring_bytes=ring_bytes,
+        ring_bytes_max=ring_bytes_max,
+        wanted=wanted,
+        follow=live is not None,
+    )
     try:
-        with open(output_fd, "wb", buffering=0, closefd=False) as stream:
-            return _record(rings, Writer(stream), stop_fd, ready, snaplen)
+        return _Recording(places, output, limits, live, snaplen).run(sources, stop_fd, ready)
     finally:
-        _close([ring for _name, ring in rings])
+        places.close()
+        output.close()
 
 
-def _record(
-    rings: Sequence[tuple[str, Ring]], writer: Writer, stop_fd: int, ready: Callable[[int], None], snaplen: int
-) -> Statistics:
-    ports: dict[int, _Port] = {}
-    poll = select.poll()
-    poll.register(stop_fd, select.POLLIN)
-    with _writing():
-        for name, ring in rings:
-            number = writer.interface(name, mac=ring.mac, link_type=ring.link_type, snaplen=snaplen)
-            ports[ring.fileno()] = _Port(number, name, ring)
-            poll.register(ring, select.POLLIN)
-        writer.flush()
-    started_ns, started_monotonic_ns = time.time_ns(), time.monotonic_ns()
-    order = _Order(started_ns, started_monotonic_ns)
-    ready(len(ports))
+@dataclass
+class _Recording:
+    """A recording: what it has open, and how far it is."""
 
-    stopping = False
-    while not stopping:
-        for fd, events in poll.poll(order.wait_ms(time.monotonic_ns())):
-            if fd == stop_fd:
-                stopping = True
-            elif order.octets < BACKLOG_OCTETS:
-                _take(ports[fd], events, order)
-        _write(order.due(time.monotonic_ns(), _CHUNK), writer, snaplen)
-    # When the wall clock was set back meanwhile, packets from before are not from after the stop.
-    stopped_ns = max(time.time_ns(), started_ns + time.monotonic_ns() - started_monotonic_ns)
-    _drain(list(ports.values()), order)
-    while chunk := order.rest(stopped_ns, _CHUNK):
-        _write(chunk, writer, snaplen)
+    places: Places
+    output: Output
+    limits: Limits
+    live: Live | None
+    snaplen: int
+    ports: dict[int, Port] = field(default_factory=dict)
+    """By descriptor."""
+    former: list[Row] = field(default_factory=list)
+    """Figures of interfaces that are gone."""
+    called: list[str] = field(default_factory=list)
+    """The interfaces' names, by their numbers."""
+    owners: dict[str, list[str]] = field(default_factory=dict)
+    """Address → the nodes that have or had it."""
+    watches: dict[int, tuple[Source, Watch]] = field(default_factory=dict)
+    leaving: dict[int, float] = field(default_factory=dict)
+    """Descriptors of ports whose interface is gone, and when to close them."""
+    written: int = 0
+    drained: bool = False
 
-    figures = []
-    with _writing():
-        for port in ports.values():
-            lost = port.ring.dropped + max(0, port.ring.placed - port.ring.taken)
-            figures.append(InterfaceStatistics(port.name, port.written + lost, lost))
-            writer.statistics(
-                port.number, received=port.written + lost, dropped=lost, start_ns=started_ns, end_ns=stopped_ns
-            )
-        writer.flush()
-    return Statistics(tuple(figures))
+    def run(self, sources: Sequence[Source], stop_fd: int, ready: Callable[[int], None]) -> Statistics:
+        """Record from the first to the last packet."""
+        opened = self.places.open_all(sources)
+        with select.epoll() as self.poll:
+            self.poll.register(stop_fd, select.EPOLLIN)
+            for each in opened:
+                self._begin(each)
+            if self.live:
+                self._follow(self.live)
+            self.output.flush()
+            if self.output.outlet.is_pipe:
+                self.poll.register(self.output.outlet, 0)  # an error is told all the same: its reader is gone
+            return self._run(stop_fd, ready)
 
+    def _run(self, stop_fd: int, ready: Callable[[int], None]) -> Statistics:
+        started_ns, started_monotonic_ns = time.time_ns(), time.monotonic_ns()
+        self.output.start_ns = started_ns
+        self.started_s = started_monotonic_ns / 1e9
+        self.order = Order(started_ns, started_monotonic_ns, self.snaplen)
+        ready(len(self.ports))
+        try:
+            why = self._gather(stop_fd)
+        except BrokenPipeError:
+            why = "reader"
+        # When the wall clock was set back meanwhile, packets from before are not from after the stop.
+        stopped_ns = max(time.time_ns(), started_ns + time.monotonic_ns() - started_monotonic_ns)
+        self._drain()
+        with contextlib.suppress(BrokenPipeError):
+            while why not in {"count", "size", "reader"} and (arrivals := self.order.rest(stopped_ns)):
+                why = self._write(arrivals) or why
+            self.output.statistics(self._rows(), stopped_ns)
+            if not self.output.outlet.finish(READER_GRACE_S):
+                raise CommandFailed("cannot write the capture: nobody reads what was recorded")
+        figures = tuple(InterfaceStatistics(self.called[row.number], row.received, row.dropped) for row in self._rows())
+        return Statistics(figures, why, self.output.octets)
 
-def _take(port: _Port, events: int, order: _Order) -> None:
-    if events & (select.POLLERR | select.POLLHUP):
-        port.ring.clear_error()
-    order.add(time.monotonic_ns(), port, port.ring.read())
+    def _gather(self, stop_fd: int) -> Why:
+        """Read and write until there is a reason to stop."""
+        tick_s = time.monotonic() + _TICK_S
+        end_s = self.started_s + self.limits.duration_s if self.limits.duration_s is not None else None
+        while True:
+            now_s = time.monotonic()
+            if end_s is not None and now_s >= end_s:
+                return "duration"
+            if self.live and now_s >= tick_s:
+                tick_s = now_s + _TICK_S
+                self._tick(self.live, now_s)
+            due_ms = self.order.wait_ms(time.monotonic_ns())
+            until_s = [now_s + due_ms / 1e3] if due_ms is not None and not self._full() else []
+            until_s += [at for at in (end_s, tick_s if self.live else None, *self.leaving.values()) if at is not None]
+            for fd, events in self._wait(stop_fd, max(0.0, min(until_s) - now_s) if until_s else None):
+                if fd == stop_fd:
+                    return "stopped"
+                if self.live and fd == self.live.gone_fd:
+                    return "lab"
+                self._serve(fd, events)
+            if not self._full() and (why := self._write(self.order.due(time.monotonic_ns()))):
+                return why
+            if self.leaving:
+                self._leave(time.monotonic())
 
+    def _full(self) -> bool:
+        return self.order.octets + self.output.outlet.waiting >= BACKLOG_OCTETS and self.output.outlet.waiting > 0
 
-def _drain(ports: Sequence[_Port], order: _Order) -> None:
-    """Take all packets that the kernel counts as being in the rings now, those in open blocks too."""
-    for port in ports:
-        port.ring.count()
-    deadline = time.monotonic() + DRAIN_MAX_S
-    while (late := {port.ring.fileno(): port for port in ports if port.ring.taken < port.ring.placed}) and (
-        left_s := deadline - time.monotonic()
-    ) > 0:
+    def _wait(self, stop_fd: int, timeout_s: float | None) -> list[tuple[int, int]]:
+        if not self._full():
+            return self.poll.poll(timeout_s)
+        # The rings would be readable all the time, and are not to be read.
         poll = select.poll()
-        for fd in late:
-            poll.register(fd, select.POLLIN)
-        for fd, events in poll.poll(left_s * 1000):
-            _take(late[fd], events, order)
+        poll.register(stop_fd, select.POLLIN)
+        if self.live:
+            poll.register(self.live.gone_fd, select.POLLIN)
+        poll.register(self.output.outlet, select.POLLOUT)
+        return poll.poll(None if timeout_s is None else timeout_s * 1000)
+
+    def _serve(self, fd: int, events: int) -> None:
+        if fd in self.ports:
+            if self.order.octets + self.output.outlet.waiting < BACKLOG_OCTETS:
+                self._take(self.ports[fd], events)
+        elif fd in self.watches:
+            source, watch = self.watches[fd]
+            self._heed(source, watch, watch.read())
+        elif fd == self.places.fileno():
+            for late in self.places.take_late():
+                self._welcome(late)
+        elif fd == self.output.outlet.fileno():
+            if events & (select.EPOLLERR | select.EPOLLHUP):
+                raise BrokenPipeError
+            self.output.outlet.pump()
+            self._want_room()
+
+    def _want_room(self) -> None:
+        """Be told when the pipe has room, as long as something waits for it."""
+        if self.output.outlet.is_pipe:
+            self.poll.modify(self.output.outlet, select.EPOLLOUT if self.output.outlet.waiting else 0)
+
+    def _take(self, port: Port, events: int) -> None:
+        if events & (select.EPOLLERR | select.EPOLLHUP):
+            port.ring.clear_error()
+        self.order.add(time.monotonic_ns(), port, port.ring.read())
+
+    def _write(self, arrivals: Sequence[Arrival]) -> Why | None:
+        """Write packets; the limit that is reached with them."""
+        if not arrivals:
+            return None
+        left = self.limits.packets - self.written if self.limits.packets else len(arrivals)
+        done = self.output.packets(arrivals[:left], self._rows, time.time_ns())
+        self.written += done
+        self._want_room()
+        for _time_ns, block in arrivals[done:]:
+            (number,) = struct.unpack_from("=I", block, 8)
+            self._port(number).written -= 1
+        if done < min(left, len(arrivals)):
+            return "size"
+        return "count" if self.limits.packets and self.written >= self.limits.packets else None
+
+    def _port(self, number: int) -> Port:
+        return next(port for port in self.ports.values() if port.number == number)
+
+    # Interfaces, addresses and nodes
+
+    def _begin(self, opened: Opened) -> None:
+        ring = opened.ring
+        name = f"{opened.source.node}:{opened.interface}"
+        number = self.output.interface(Description(name, ring.mac, ring.link_type))
+        self.called.append(name)
+        self.ports[ring.fileno()] = Port(number, name, ring)
+        self.poll.register(ring, select.EPOLLIN)
+
+    def _follow(self, live: Live) -> None:
+        """Listen to the nodes from now on, and write the names that their addresses have by now."""
+        names: dict[str, str] = {}
+        for source, watch, seen in self.places.take_watches():
+            self._listen(source, watch)
+            names |= self._named(source, seen)
+        self.output.names(names)
+        self.poll.register(self.places, select.EPOLLIN)
+        self.poll.register(live.gone_fd, select.EPOLLIN)
+
+    def _named(self, source: Source, changes: Sequence[Change]) -> dict[str, str]:
+        """The names that `changes` at a node give to addresses. An address of two nodes has both names."""
+        names = {}
+        for change in changes:
+            if isinstance(change, AddressSeen):
+                owners = self.owners.setdefault(change.address, [])
+                if source.node not in owners:
+                    owners.append(source.node)
+                    names[change.address] = "|".join(owners)
+        return names
+
+    def _heed(self, source: Source, watch: Watch, changes: Sequence[Change]) -> None:
+        """Follow what changed at a node."""
+        names = self._named(source, changes)
+        if names:
+            self.output.names(names)
+            self._hand_on()
+        for change in changes:
+            if isinstance(change, LinkSeen):
+                self._part(self.places.open_late(source, change.index, change.name))
+            elif isinstance(change, LinkGone):
+                self._part(self.places.forget(source, change.index))
+            elif isinstance(change, Missed):
+                self._heed(source, watch, watch.ask())
+
+    def _welcome(self, late: Late) -> None:
+        """What the scout found: an interface that is recorded from now on, a node that is new, or trouble."""
+        if late.trouble and self.live:
+            self.live.trouble(late.trouble)
+        if late.opened:
+            self._begin(late.opened)
+            self._hand_on()
+        if late.watch:
+            self._listen(late.source, late.watch)
+            self._heed(late.source, late.watch, late.seen)
+
+    def _listen(self, source: Source, watch: Watch) -> None:
+        self.watches[watch.fileno()] = (source, watch)
+        self.poll.register(watch, select.EPOLLIN)
+
+    def _hand_on(self) -> None:
+        self.output.flush()
+        self._want_room()
+
+    def _part(self, ring: Ring | None) -> None:
+        """An interface is gone, or has another name: what is in its ring is still taken."""
+        if ring is not None:
+            self.leaving[ring.fileno()] = time.monotonic() + DRAIN_MAX_S / 2
+
+    def _leave(self, now_s: float) -> None:
+        for fd in [fd for fd, at in self.leaving.items() if at <= now_s]:
+            port = self.ports[fd]
+            port.ring.count()
+            self._take(port, 0)
+            if port.held or self.order.holds(port):
+                self.leaving[fd] = now_s + DRAIN_MAX_S / 2
+                continue
+            del self.leaving[fd], self.ports[fd]
+            self.former.append(_row(port, final=True))
+            self.poll.unregister(port.ring)
+            self.places.close_ring(port.ring)
+
+    def _tick(self, live: Live, now_s: float) -> None:
+        for source in live.more():
+            self.places.add(source)
+        if live.progress:
+            rows = self._rows()
+            live.progress(
+                Progress(
+                    packets=self.written,
+                    octets=self.output.octets,
+                    dropped=sum(port.ring.dropped for port in self.ports.values())
+                    + sum(row.dropped for row in self.former),
+                    seconds=now_s - self.started_s,
+                    interfaces=len(rows) - len(self.former),
+                )
+            )
+
+    # The end
+
+    def _drain(self) -> None:
+        """Take all packets that the kernel counts as being in the rings now, those in open blocks too."""
+        ports = list(self.ports.values())
+        for port in ports:
+            port.ring.count()
+        self.drained = True
+        deadline = time.monotonic() + DRAIN_MAX_S
+        while (late := {port.ring.fileno(): port for port in ports if port.ring.taken < port.ring.placed}) and (
+            left_s := deadline - time.monotonic()
+        ) > 0:
+            poll = select.poll()
+            for fd in late:
+                poll.register(fd, select.POLLIN)
+            for fd, events in poll.poll(left_s * 1000):
+                self._take(late[fd], events)
+
+    def _rows(self) -> list[Row]:
+        """The figures by now, in the order of the interfaces' numbers."""
+        if not self.drained:  # what the kernel counts after that is no longer asked for
+            for port in self.ports.values():
+                port.ring.count()
+        rows = [_row(port, final=self.drained) for port in self.ports.values()]
+        return sorted([*self.former, *rows], key=lambda row: row.number)
 
 
-def _write(arrivals: Sequence[tuple[_Port, Arrival]], writer: Writer, snaplen: int) -> None:
-    if not arrivals:
-        return
-    with _writing():
-        for port, (time_ns, data, length, direction) in arrivals:
-            port.written += 1
-            writer.packet(port.number, time_ns, data[:snaplen] if snaplen else data, length, direction)
-        writer.flush()
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CommandFailed(f"cannot write the capture: {error.strerror or error}") from error
-
-
-class _Order:
-    """Puts the packets of many interfaces in time order, by holding each until no older one can come.
-
-    When a block was read WINDOW_NS ago, every ring has since shown all that had arrived when it was read: packets
-    up to its newest are complete. Only ages are compared, by the monotonic clock, so a step of the
-    wall clock can spoil the order around it but neither hold packets back nor lose them.
-
-    Blocks are held as they are, and taken apart only when their turn comes: a burst is limited by BACKLOG_OCTETS,
-    not by the speed of this program.
-
-    A bridge and the port by which a packet came in see it with one time stamp. The port then comes first: bridges are
-    made before their ports, so they stand before them in the file, and of one instant the last interface goes first.
-    """
-
-    def __init__(self, from_ns: int, now_ns: int) -> None:
-        """Packets from before `from_ns` since the epoch, which is `now_ns` of the monotonic clock, are left out."""
-        self.octets = 0
-        """Size of the blocks that are held."""
-        self._from_ns = from_ns
-        self._settled_ns = now_ns + 2 * WINDOW_NS
-        self._complete_ns = 0
-        self._ages: deque[tuple[int, int]] = deque()
-        self._heap: list[tuple[int, int, int, _Port, Block | list[Arrival], int]] = []
-        self._serial = 0
-
-    def add(self, now_ns: int, port: _Port, blocks: Sequence[Block]) -> None:
-        """Hold `blocks`, read from `port` at `now_ns` of the monotonic clock."""
-        for block in blocks:
-            self._serial += 1
-            self.octets += len(block.octets)
-            heappush(self._heap, (block.opened_ns, -port.number, self._serial, port, block, len(block.octets)))
-            self._ages.append((now_ns, block.newest_ns))
-
-    def wait_ms(self, now_ns: int) -> float | None:
-        """How long until something is due, in milliseconds; None when nothing is held."""
-        if self._complete_ns:
-            return 0
-        return max(0, self._ages[0][0] + WINDOW_NS - now_ns) / 1e6 if self._ages else None
-
-    def due(self, now_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
-        """At most `limit` packets, in order, which nothing can precede any more."""
-        if now_ns > self._settled_ns:
-            self._from_ns = 0
-        while self._ages and self._ages[0][0] + WINDOW_NS <= now_ns:
-            self._complete_ns = max(self._complete_ns, self._ages.popleft()[1])
-        released = self._release(self._complete_ns, limit)
-        if len(released) < limit:
-            self._complete_ns = 0
-        return released
-
-    def rest(self, until_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
-        """At most `limit` of all that is held, in order, up to `until_ns` since the epoch."""
-        return self._release(until_ns, limit)
-
-    def _release(self, until_ns: int, limit: int) -> list[tuple[_Port, Arrival]]:
-        heap, released = self._heap, list[tuple[_Port, Arrival]]()
-        while heap and heap[0][0] <= until_ns and len(released) < limit:
-            _time_ns, rank, serial, port, held, octets = heap[0]
-            if isinstance(held, Block):
-                held = port.ring.packets(held)[::-1]
-            elif (arrival := held.pop()).time_ns >= self._from_ns:
-                released.append((port, arrival))
-            if held:
-                heapreplace(heap, (held[-1].time_ns, rank, serial, port, held, octets))
-            else:
-                heappop(heap)
-                self.octets -= octets
-        return released
-
-
-def _open(
-    sources: Sequence[Source], *, loopback: bool, only: Collection[str] | None, ring_bytes: int | None
-) -> list[tuple[str, Ring]]:
-    """Open a ring at every wanted interface: all at once, for each waits for the kernel."""
-    # A thread of its own enters the namespaces: to come back would need rights over the caller's namespace.
-    with ThreadPoolExecutor(1) as scout:
-        found = scout.submit(_find, sources, loopback, only).result()
-    shape = _shape(len(found), ring_bytes)
-    with ThreadPoolExecutor(_THREADS_MAX) as pool:
-        attempts = [(name, pool.submit(Ring, sock, name.partition(":")[2], shape)) for name, sock in found]
-    rings = [(name, attempt.result()) for name, attempt in attempts if attempt.exception() is None]
-    for (name, attempt), (_name, _sock) in zip(attempts, found, strict=True):
-        if error := attempt.exception():
-            _close([ring for _name, ring in rings])
-            for _other, sock in found:
-                sock.close()
-            if not isinstance(error, OSError):
-                raise error
-            raise CommandFailed(f"cannot record at {name}: {error.strerror}") from error
-    return rings
-
-
-def _find(sources: Sequence[Source], loopback: bool, only: Collection[str] | None) -> list[tuple[str, socket.socket]]:
-    """The wanted interfaces' names, each with a packet socket in its namespace that hears nothing yet."""
-    found: list[tuple[str, socket.socket]] = []
-    missing = set(only or ())
-    name = ""
-    try:
-        for source in sources:
-            name = source.node
-            kernel.setns(source.namespace_fd, kernel.CLONE_NEWNET)
-            for _index, interface in socket.if_nameindex():
-                name = f"{source.node}:{interface}"
-                asked_for = {name, source.node}.intersection(only or ())
-                hidden = interface == "lo" and not loopback and name not in asked_for
-                if hidden or (only is not None and not asked_for):
-                    continue
-                missing -= asked_for
-                _allow_files(len(sources) + 2 * len(found))
-                found.append((name, socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)))
-        if missing:
-            raise UsageError(f"no interface to record at {', '.join(sorted(missing))}")
-    except BaseException as error:
-        for _name, sock in found:
-            sock.close()
-        if isinstance(error, OSError):
-            raise CommandFailed(f"cannot record at {name}: {error.strerror}") from error
-        raise
-    return found
-
-
-def _allow_files(wanted: int) -> None:
-    """Raise the soft limit of open files to the hard one when `wanted` files would come near it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard and wanted + _FILES_SPARE > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _shape(interfaces: int, ring_bytes: int | None) -> Shape:
-    octets = ring_bytes or min(RING_OCTETS_MAX, RINGS_OCTETS // max(1, interfaces))
-    octets = max(octets, RING_OCTETS_MIN)
-    block = 2 * BLOCK_OCTETS_MIN if octets >= RING_OCTETS_MAX else BLOCK_OCTETS_MIN
-    return Shape(block, octets // block)
-
-
-def _close(rings: Sequence[Ring]) -> None:
-    with ThreadPoolExecutor(_THREADS_MAX) as pool:
-        list(pool.map(Ring.close, rings))
+def _row(port: Port, *, final: bool) -> Row:
+    """The figures of one interface; in the end, what is still in its ring is lost."""
+    lost = port.ring.dropped + (max(0, port.ring.placed - port.ring.taken) if final else 0)
+    return Row(port.number, port.written + lost, lost)

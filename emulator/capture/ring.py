@@ -14,12 +14,13 @@ import mmap
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Final
 
-from emulator.capture.frame import Direction
-from emulator.capture.pcapng import LINKTYPE_ETHERNET, LINKTYPE_RAW
+from emulator.capture import bpf
+from emulator.capture.pcapng import EPB_HEAD, LINKTYPE_ETHERNET, LINKTYPE_RAW, epb_tail
 
 RETIRE_MS: Final = 20
 """A packet is readable after at most two of these."""
@@ -58,18 +59,12 @@ _PACKET_HEADER: Final = struct.Struct("=6IH6xIH20xB")
 of the sockaddr_ll behind it: sll_pkttype."""
 
 _S: Final = 1_000_000_000
-_time_of = attrgetter("time_ns")
+_time_of = itemgetter(0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-
-class Arrival(NamedTuple):
-    """A packet as it came: nanoseconds since the epoch, octets, length on the wire, direction."""
-
-    time_ns: int
-    data: bytes
-    length: int
-    direction: Direction
+Arrival = tuple[int, bytes]
+"""A packet as it came: nanoseconds since the epoch, and its block of the file (pcapng's Enhanced Packet Block)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +89,16 @@ class Shape:
 class Ring:
     """A packet socket bound to one interface, and its ring. Owns both."""
 
-    def __init__(self, sock: socket.socket, interface: str, shape: Shape) -> None:
+    def __init__(
+        self, sock: socket.socket, interface: str, shape: Shape, programs: Mapping[int, bpf.Program] | None = None
+    ) -> None:
         """Set up the ring on `sock`, which was opened in the interface's namespace with protocol 0, and go live.
 
-        The ring is there before the socket is bound to a protocol: it misses nothing from then on. Setting it up
-        waits for an RCU grace period of the kernel, without the interpreter lock.
+        The ring and the filter are there before the socket is bound to a protocol: it misses nothing from then on, and
+        hears nothing else. Setting it up waits for an RCU grace period of the kernel, without the interpreter lock.
+
+        Args:
+            programs: a filter for each link type (LINKTYPE); a link type without one hears nothing.
 
         Raises:
             OSError: there is no such interface, or the kernel has no memory or no rings. `sock` is then still open.
@@ -116,6 +116,8 @@ class Ring:
         answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, struct.pack("@16s24x", interface.encode()))
         (self._hardware,) = struct.unpack_from("@H", answer, 16)
         self.mac = answer[18:24].hex(":") if self._hardware == _ARPHRD_ETHER else ""
+        if programs is not None:
+            bpf.attach(sock, programs.get(self.link_type, bpf.NOTHING))
         sock.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         size = shape.block_octets * shape.blocks
         _set_option(
@@ -162,17 +164,26 @@ class Ring:
                 blocks.append(Block(opened_s * _S + opened_ns, newest_s * _S + newest_ns, count, first, copy))
         return blocks
 
-    def packets(self, block: Block) -> list[Arrival]:
-        """The packets of `block` in time order. On `lo` only those that arrive: what left there is the same packet."""
+    def packets(self, block: Block, number: int, snaplen: int) -> list[Arrival]:
+        """The packets of `block` in time order. On `lo` only those that arrive: what left there is the same packet.
+
+        This loop is what a recording costs, so it makes the block of the file at once and nothing in between.
+
+        Args:
+            number: the interface's number in the file.
+            snaplen: octets kept of a packet at most; 0 for all.
+        """
         memory, offset = block.octets, block.first
         ethernet = self.link_type == LINKTYPE_ETHERNET
+        loopback = self._hardware == _ARPHRD_LOOPBACK
+        unpack, pack, join = _PACKET_HEADER.unpack_from, EPB_HEAD.pack, b"".join
         arrivals: list[Arrival] = []
+        append = arrivals.append
         for _ in range(block.count):
-            header = _PACKET_HEADER.unpack_from(memory, offset)
-            step, seconds, nanoseconds, captured, length, status, mac, tci, tpid, kind = header
+            step, seconds, nanoseconds, captured, length, status, mac, tci, tpid, kind = unpack(memory, offset)
             start = offset + mac
             offset += step
-            if kind == _PACKET_OUTGOING and self._hardware == _ARPHRD_LOOPBACK:
+            if kind == _PACKET_OUTGOING and loopback:
                 continue
             data = memory[start : start + captured]
             if status & _STATUS_VLAN_VALID and ethernet:
@@ -180,8 +191,14 @@ class Ring:
                 kind_of_tag = tpid if status & _STATUS_VLAN_TPID_VALID else _ETH_P_8021Q
                 data = data[:12] + struct.pack("!HH", kind_of_tag, tci & 0xFFFF) + data[12:]
                 length += 4
-            direction: Direction = "out" if kind == _PACKET_OUTGOING else "in"
-            arrivals.append(Arrival(seconds * _S + nanoseconds, data, length, direction))
+                captured += 4
+            if snaplen and captured > snaplen:
+                data = data[:snaplen]
+                captured = snaplen
+            time_ns = seconds * _S + nanoseconds
+            total, tail = epb_tail(captured, "out" if kind == _PACKET_OUTGOING else "in")
+            head = pack(6, total, number, time_ns >> 32, time_ns & 0xFFFFFFFF, captured, length)
+            append((time_ns, join((head, data, tail))))
         # Two processors that fill neighbouring slots take the time after the place.
         arrivals.sort(key=_time_of)
         return arrivals

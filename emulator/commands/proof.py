@@ -1,20 +1,13 @@
-"""`wirelab verify` and `wirelab capture`: what runs is proved, and recorded."""
+"""`wirelab verify`: what runs is proved."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import select
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from emulator.errors import CommandFailed
-from emulator.run import runs
 
 if TYPE_CHECKING:
     from emulator.controller import Proof
@@ -59,38 +52,3 @@ def _twin_line(twin: str, proof: Proof) -> str:
         f"fail or unknown unexpectedly: {extra}" if extra else "",
     ]
     return f"broken by {twin}: " + "; ".join(part for part in parts if part)
-
-
-def capture(options: argparse.Namespace) -> int:
-    """Record packets until Ctrl-C, or until the lab ends."""
-    from emulator.capture.recorder import Recorder
-
-    folder = runs.directory(options.lab)
-    nodes = list(runs.facts(folder)["nodes"])
-    to_stdout = options.write == "-"
-    try:
-        output = os.dup(1) if to_stdout else os.open(options.write, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    except OSError as error:
-        raise CommandFailed(f"cannot write {options.write}: {error.strerror}") from None
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake_write)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)
-    recorder = Recorder(folder, nodes, output, options.places)
-    os.close(output)
-    try:
-        count = recorder.wait_ready()
-        interfaces = "1 interface" if count == 1 else f"{count} interfaces"
-        print(f"recording {interfaces} of {options.lab}; Ctrl-C ends it", file=sys.stderr)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        while not select.select([wake_read], [], [], 0.2)[0]:
-            if recorder.ended() or not os.fstat(lock).st_nlink:
-                break
-        os.close(lock)
-        figures = recorder.stop()
-    finally:
-        with contextlib.suppress(OSError):
-            recorder.close()
-    lost = f", {figures.dropped} of them lost" if figures.dropped else ", none lost"
-    print(f"{figures.received} packets{lost}", file=sys.stderr)
-    return 0

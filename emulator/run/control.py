@@ -43,6 +43,10 @@ class Control:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """The connection, for poll: hung up when the lab's first process has ended."""
+        return self._socket.fileno()
+
     def peer(self) -> int:
         """The process id of the lab's first process, as this process sees it (SO_PEERCRED, unix(7))."""
         credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -101,15 +105,23 @@ class Control:
         return services
 
 
-def enter_lab(spaces: Mapping[str, int]) -> None:
-    """Move this process into the lab's user and IPC namespaces, and its children into the PID namespace, for good.
+def enter_user(spaces: Mapping[str, int]) -> None:
+    """Move this process into the lab's user namespace alone, for good: it has power over the lab, and outlives it.
 
-    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it.
+    The process must have one thread.
     """
     kernel.setns(spaces["user"], kernel.CLONE_NEWUSER)
     if os.geteuid() != 0:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+
+
+def enter_lab(spaces: Mapping[str, int]) -> None:
+    """Move this process into the lab's user and IPC namespaces, and its children into the PID namespace, for good.
+
+    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it.
+    """
+    enter_user(spaces)
     kernel.setns(spaces["ipc"], kernel.CLONE_NEWIPC)
     kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
 

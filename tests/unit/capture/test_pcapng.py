@@ -313,3 +313,31 @@ def test_a_damaged_file_is_a_capture_or_a_clear_error(changes: list[tuple[int, i
     except UsageError:
         return
     assert all(packet.interface < len(capture.interfaces) for packet in capture.packets)
+
+
+def test_names_are_read_again() -> None:
+    stream = io.BytesIO()
+    writer = Writer(stream)
+    writer.names({"10.0.0.1": "pc1", "2001:db8::1": "röuter", "10.0.0.2": "a|b"})
+    writer.names({})
+    writer.names({"10.0.0.1": "pc1|pc2"})
+    writer.flush()
+    capture = reading(stream.getvalue())
+    assert capture.truncated is None
+    assert capture.names == {"10.0.0.1": "pc1|pc2", "2001:db8::1": "röuter", "10.0.0.2": "a|b"}
+
+
+@ORDERS
+def test_names_of_others(order: str) -> None:
+    """Several names of one address, as the format allows: the first; what is no address is passed over."""
+    records = option(order, 1, b"\x0a\x00\x00\x01first\0second\0") + option(order, 9, b"what") + option(order, 0, b"")
+    assert reading(section(order) + block(order, 4, records)).names == {"10.0.0.1": "first"}
+
+
+@ORDERS
+@pytest.mark.parametrize("record", [b"\x0a\x00\x00\x01endless", b"\x0a", b""])
+def test_a_damaged_name_ends_the_reading(order: str, record: bytes) -> None:
+    octets = section(order) + interface(order) + block(order, 4, option(order, 1, record)) + enhanced(order, 0, 1, b"x")
+    capture = reading(octets)
+    assert "name resolution record" in (capture.truncated or "")
+    assert capture.packets == ()

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from emulator.capture.record import _Order, _Port
+from emulator.capture.order import Order, Port
 from emulator.capture.ring import Arrival, Block, Ring
 
 
@@ -17,19 +17,21 @@ class _Ring:
     def __init__(self, arrivals: Sequence[Arrival]) -> None:
         self._arrivals = list(arrivals)
 
-    def packets(self, _block: Block) -> list[Arrival]:
+    def packets(self, _block: Block, _number: int, _snaplen: int) -> list[Arrival]:
         return list(self._arrivals)
 
 
 def written(*ports: tuple[str, list[int]]) -> list[str]:
     """The interfaces in the order in which their packets, which came at these times, are written."""
-    order = _Order(0, 0)
-    # Which ring is read first must not matter.
+    order = Order(0, 0)
     for number, (name, times) in sorted(enumerate(ports), key=lambda entry: entry[1][0]):
-        ring = _Ring([Arrival(time_ns, b"octets", 6, "in") for time_ns in times])
-        block = Block(times[0], times[-1], len(times), 0, b"")
-        order.add(0, _Port(number, name, cast(Ring, ring)), [block])
-    return [port.name for port, _arrival in order.rest(10**9, 100)]
+        ring = _Ring([(time_ns, name.encode()) for time_ns in times])
+        block = Block(octets=b"", count=len(times), opened_ns=times[0], newest_ns=times[-1], first=0)
+        order.add(0, Port(number, name, cast(Ring, ring)), [block])
+    found: list[str] = []
+    while arrivals := order.rest(10**9):
+        found += [octets.decode() for _time_ns, octets in arrivals]
+    return found
 
 
 def test_packets_are_written_in_time_order() -> None:
