@@ -10,7 +10,7 @@ from emulator.capture.frame import Frame
 from emulator.explain.exchanges import Exchange
 from emulator.explain.journeys import Change, Journey, Passage
 from emulator.explain.surroundings import Surroundings
-from emulator.explain.translations import Translations
+from emulator.explain.translations import Translations, entry_text
 from emulator.verify.paths import flow_of
 from emulator.verify.wording import listed, shown, told
 
@@ -223,7 +223,7 @@ def _rewrite(passage: Passage, context: Context) -> Rewrite:
         if not context.translations.asked(passage.node) or before is None or after is None:
             witness = "seen in the captures on both sides"
         elif (entry := context.translations.entry(passage.node, before, after)) is not None:
-            witness = f"its connection tracking has {entry.original}, answers {entry.reply}"
+            witness = f"its connection tracking has {entry_text(entry)}"
         else:
             witness = "seen in the captures on both sides; its connection tracking had no such entry when it was read"
     return Rewrite(

@@ -111,8 +111,7 @@ def _summary(story: Story, chosen: frozenset[int]) -> str:
     lines = []
     if recording.command is not None:
         command = recording.command
-        how = "was ended" if command.status is None else f"ended with status {command.status}"
-        lines.append(f"The command {how} after {duration(command.ended_ns - command.began_ns)}.")
+        lines.append(f"The command {command.ending} after {duration(command.ended_ns - command.began_ns)}.")
     lines.append(
         f"{counted(len(recording.frames), 'frame')}, {counted(story.packets, 'packet')}, "
         f"{counted(len(story.tellings), 'exchange')}."

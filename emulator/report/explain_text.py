@@ -46,8 +46,7 @@ def heading(story: Story, *, width: int, colour: bool) -> list[str]:
     seen += counted(len(story.tellings), "exchange")
     lines = []
     if command is not None:
-        how = "was ended" if command.status is None else f"ended with status {command.status}"
-        seen = f"{how} after {duration(command.ended_ns - command.began_ns)}; {seen}"
+        seen = f"{command.ending} after {duration(command.ended_ns - command.began_ns)}; {seen}"
         lines += [_painted(line, "1", colour) for line in _wrapped(one_line(command_line(story)), "", width)]
     lines += _wrapped(seen, "", width)
     for remark in story.remarks:
