@@ -216,8 +216,9 @@ def _recording(
         wanted.node, wanted.argv, result.status, result.stdout, result.stderr, result.began_ns, result.ended_ns
     )
     around = of_lab(lab, before, recorded.interfaces)
-    for node, found in of_lab(lab, after, recorded.interfaces).owners.items():
-        around.owners.setdefault(node, found)
+    for address, nodes in of_lab(lab, after, recorded.interfaces).owners.items():
+        for node in nodes:
+            around.own(address, node)
     return Recording(
         decode(recorded.packets, recorded.interfaces, encode=False),
         recorded.interfaces,

@@ -161,6 +161,11 @@ class Journey:
         return [hop for _, hop in sorted(hops, key=lambda item: item[0])]
 
     @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes at which it was seen, in order."""
+        return tuple(dict.fromkeys(frame.node for frame in self.sightings))
+
+    @property
     def way(self) -> tuple[str, ...]:
         """The interfaces in order."""
         return tuple(frame.interface for frame in self.sightings)

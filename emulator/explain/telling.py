@@ -116,7 +116,10 @@ class Context:
         if self.around.by_node and frame.direction == "out":
             return frame.node
         source = address(frame, "src")
-        known = self.around.owner(source) or self.around.macs.get(frame.text("eth.src"), "").partition(":")[0]
+        known = (
+            self.around.owner(source, journey.nodes)
+            or self.around.macs.get(frame.text("eth.src"), "").partition(":")[0]
+        )
         return known or source or frame.text("eth.src") or frame.interface
 
     def receiver(self, journey: Journey) -> str:
@@ -125,7 +128,10 @@ class Context:
         target = address(frame, "dst")
         if not target and frame.text("eth.dst") == "ff:ff:ff:ff:ff:ff":
             return "everyone"
-        known = self.around.owner(target) or self.around.macs.get(frame.text("eth.dst"), "").partition(":")[0]
+        known = (
+            self.around.owner(target, journey.nodes)
+            or self.around.macs.get(frame.text("eth.dst"), "").partition(":")[0]
+        )
         return known or target or frame.text("eth.dst") or "everyone"
 
     def received_by(self, journey: Journey) -> int:
@@ -325,12 +331,12 @@ def fate(journey: Journey, context: Context) -> str:
         return ""
     if (first.data[0] & 1) if first.data else False:
         return ""
-    owner = around.owner(target)
+    owner = around.owner(target, journey.nodes)
     if owner and (journey.arrival_at(owner) is not None or first.node == owner):
         return ""
     if not (around.complete or (owner and around.recorded(owner))):
         return ""
-    whom = around.named(target)
+    whom = around.named(target, journey.nodes)
     if last.direction == "in":
         return f"the packet to {whom} came to {last.interface} (frame {last.number}) and went no further"
     peer = around.peers.get(last.interface)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emulator.explain.story import Recording, Story, tell
-from emulator.explain.surroundings import of_capture
+from emulator.explain.surroundings import of_capture, of_lab
 from emulator.verify.evidence import Evidence
 from tests.unit.explain.talk import OUT, PC1, SNAT, TRACKED, WEB, Connection, kinds, only, rest
 
@@ -435,3 +435,28 @@ def test_a_capture_of_somebody_else(wire: Any, build: Any) -> None:
 def test_nothing_at_all() -> None:
     story = tell(Recording((), (), of_capture((), ())))
     assert (story.tellings, story.rows, story.unusual) == ((), (), [])
+
+
+def test_an_address_that_several_networks_have(wire: Any, build: Any) -> None:
+    """Who is meant is the one on the way; of nobody on the way only the address is told."""
+    Connection(wire, build).send("S", client=True)
+    evidence: Evidence = wire.evidence()
+    around = of_lab(wire.lab, wire.after, evidence.interfaces)
+    around.own(WEB, "outside")
+    around.own(PC1, "server")
+    story = tell(Recording(evidence.frames, evidence.interfaces, around))
+    assert only(story, "tcp").title.startswith(f"pc1 {PC1}:40000 → web {WEB}:80")
+    assert around.party(WEB) == WEB
+    assert around.party(WEB, ("pc1", "outside")) == "outside"
+
+
+def test_an_icmp_error_about_dhcp_belongs_to_it(wire: Any, build: Any, told: Tell) -> None:
+    offer = {"dhcp.id": (77,), "dhcp.hw.mac_addr": (wire.mac("pc1:eth0"),), "dhcp.option.dhcp": (5,)}
+    packet = build.Packet("udp", "192.168.1.1", PC1, 67, 68, payload=b"ack", fields=offer, layers=("dhcp",))
+    wire.carry(packet, "home:lan", "pc1:eth0")
+    error = build.Packet(
+        "icmp", PC1, "192.168.1.1", icmp_type=3, payload=packet.octets()[14:], fields={"icmp.code": (3,)}
+    )
+    wire.carry(error, "pc1:eth0", "home:lan")
+    story = told(wire)
+    assert [t.kind for t in story.tellings] == ["dhcp"] and kinds(story) == ["icmp-error"]
