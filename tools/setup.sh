@@ -30,6 +30,10 @@ need busybox busybox
 need udhcpc udhcpc
 need unshare util-linux
 need sysctl procps
+need tcpdump tcpdump
+if [ "${1-}" = dev ]; then
+    need tshark tshark
+fi
 
 python=
 for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
