@@ -1,7 +1,7 @@
 """How many frames does a capture lose, and what does it cost? `wirelab capture` beside `dumpcap`, at the same interface
 and at the same time.
 
-    python bench/capture.py [--rates 10,50,100,200] [--seconds 3] [--octets 128] [--json]
+    python bench/capture.py [--rates 10,50,100,200] [--seconds 3] [--octets 128] [--buffer MIB] [--nice N] [--json]
 
 A lab of two hosts and a cable. Frames are sent at a rate (thousands a second), then iperf3 runs as fast as it can. What
 passed is what the kernel's own counters of the interface say; lost is what of that is not in the file. CPU is the time
@@ -80,11 +80,12 @@ def frames_in(file: Path) -> int:
 
 
 @contextlib.contextmanager
-def captures(folder: Path) -> Iterator[dict[str, int]]:
-    """Both captures of b:eth0, live; gives the process of each."""
+def captures(folder: Path, buffer: int) -> Iterator[dict[str, int]]:
+    """Both captures of b:eth0, live; gives the process of each. `buffer` is dumpcap's, in MiB; 0 for its default."""
     files = {name: folder / f"{name}.pcapng" for name in ("dumpcap", "wirelab")}
+    more = ["-B", str(buffer)] if buffer else []
     theirs = subprocess.Popen(
-        wirelab("exec", NAME, "b", "--", "dumpcap", "-q", "-i", "eth0", "-w", str(files["dumpcap"])),
+        wirelab("exec", NAME, "b", "--", "dumpcap", "-q", "-i", "eth0", *more, "-w", str(files["dumpcap"])),
         stderr=subprocess.DEVNULL,
     )
     ours = subprocess.Popen(
@@ -110,10 +111,10 @@ def captures(folder: Path) -> Iterator[dict[str, int]]:
         ours.communicate(timeout=120)
 
 
-def step(folder: Path, traffic: list[list[str]]) -> dict[str, Any]:
+def step(folder: Path, buffer: int, traffic: list[list[str]]) -> dict[str, Any]:
     """Both captures while `traffic` runs: the last of these commands ends it."""
     before = passed()
-    with captures(folder) as pids:
+    with captures(folder, buffer) as pids:
         used = {name: cpu_s(pid) for name, pid in pids.items()}
         began = time.monotonic()
         others = [subprocess.Popen(argv, stdout=subprocess.DEVNULL) for argv in traffic[:-1]]
@@ -140,8 +141,11 @@ def main() -> None:
     options.add_argument("--rates", default="10,50,100,200", help="thousands of frames a second")
     options.add_argument("--seconds", type=float, default=3.0)
     options.add_argument("--octets", type=int, default=128, help="size of a frame")
+    options.add_argument("--buffer", type=int, default=0, help="dumpcap's, in MiB; default: its own (2)")
+    options.add_argument("--nice", type=int, default=0, help="for a machine with other load: as nice(1), needs root")
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
+    os.nice(chosen.nice)  # the sender and both captures inherit it
     lacking = [program for program in ("dumpcap", "capinfos", "iperf3") if shutil.which(program) is None]
     if lacking:
         raise SystemExit(f"this machine lacks {', '.join(lacking)} (packages tshark, iperf3)")
@@ -157,10 +161,10 @@ def main() -> None:
                 words = (mac, str(int(thousands) * 1000), str(chosen.seconds), str(chosen.octets))
                 program = Path(__file__).with_name("generate.py").read_text()
                 generate = wirelab("exec", NAME, "a", "--", "python3", "-c", program, "eth0", *words)
-                rows[f"{thousands},000/s"] = step(folder, [generate])
+                rows[f"{thousands},000/s"] = step(folder, chosen.buffer, [generate])
             server = wirelab("exec", NAME, "b", "--", "iperf3", "-s", "-1")
             client = wirelab("exec", NAME, "a", "--", "iperf3", "-J", "-c", "10.0.0.2", "-t", str(int(chosen.seconds)))
-            rows["iperf3"] = step(folder, [server, client])
+            rows["iperf3"] = step(folder, chosen.buffer, [server, client])
             said = rows["iperf3"].pop("said")
             rows["iperf3"]["gbit_s"] = round(said["end"]["sum_received"]["bits_per_second"] / 1e9, 2)
         finally:

@@ -41,6 +41,7 @@ def main() -> None:
     interface, mac, rate, seconds, octets = sys.argv[1], *sys.argv[2:3], *(float(word) for word in sys.argv[3:])
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    sock.setsockopt(263, 20, 1)  # SOL_PACKET, PACKET_QDISC_BYPASS (packet(7))
     sock.bind((interface, 0))
     frame = bytes.fromhex(mac.replace(":", "")) + sock.getsockname()[4] + b"\x88\xb5"
     frame += bytes(int(octets) - len(frame))

@@ -31,8 +31,8 @@ _UNLIMITED_S = 7 * 24 * 3600.0
 
 _SECTION_HEADER, _ENHANCED_PACKET = 0x0A0D0D0A, 6
 
-Heard = Callable[[Sequence[Frame], Surroundings], None]
-"""Is given frames as they are recorded."""
+Heard = Callable[[Sequence[Frame], Surroundings, int], None]
+"""Is given frames as they are recorded, what is known around them, and when the command began, in nanoseconds."""
 
 
 class Tail:
@@ -151,7 +151,16 @@ def _run(
     )
     tail = Tail(capture)
     ended = Event()
-    listener = Thread(target=_listen, args=(tail, around, heard, ended), daemon=True)
+    began_ns = time.time_ns()
+    failures: list[BaseException] = []
+
+    def listen() -> None:
+        try:
+            _listen(tail, None if heard is None else lambda frames: heard(frames, around, began_ns), ended)
+        except BaseException as error:  # a boundary between threads: it is raised again where the command is awaited
+            failures.append(error)
+
+    listener = Thread(target=listen, daemon=True)
     numbers = session.start([job])
     listener.start()
     try:
@@ -164,17 +173,19 @@ def _run(
         ended.set()
         listener.join()
         tail.close()
+    if failures:
+        raise failures[0]
     return results[0]
 
 
-def _listen(tail: Tail, around: Surroundings, heard: Heard | None, ended: Event) -> None:
+def _listen(tail: Tail, heard: Callable[[Sequence[Frame]], None] | None, ended: Event) -> None:
     """Hand on frames until the command has ended and the wires are quiet."""
     deadline: float | None = None
     while True:
         if heard is None:
             tail.octets()
         else:
-            heard(tail.frames(), around)
+            heard(tail.frames())
         now = time.monotonic()
         if deadline is None and ended.is_set():
             deadline, tail.last_change = now + QUIET_MAX_S, now
@@ -205,8 +216,9 @@ def _recording(
         wanted.node, wanted.argv, result.status, result.stdout, result.stderr, result.began_ns, result.ended_ns
     )
     around = of_lab(lab, before, recorded.interfaces)
-    for node, found in of_lab(lab, after, recorded.interfaces).owners.items():
-        around.owners.setdefault(node, found)
+    for address, nodes in of_lab(lab, after, recorded.interfaces).owners.items():
+        for node in nodes:
+            around.own(address, node)
     return Recording(
         decode(recorded.packets, recorded.interfaces, encode=False),
         recorded.interfaces,

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,14 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _PATIENCE_S = 60.0
+_PLACES = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for place, descriptor in zip((3, 4), high):
+    os.dup2(descriptor, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the ends of the pipes where the browser expects them, at 3 and 4."""
 
 
 class Browser:
@@ -23,20 +32,16 @@ class Browser:
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
 
-        def descriptors() -> None:
-            # The protocol's places are 3 and 4; by way of high numbers, in case one of ours is there.
-            high = os.dup(to_browser), os.dup(from_browser)
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
         assert CHROMIUM is not None
         self._process = subprocess.Popen(
             [
-                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+                sys.executable, "-c", _PLACES, str(to_browser), str(from_browser), CHROMIUM,
+                "--headless", "--no-sandbox", "--disable-gpu",
+                "--disable-dev-shm-usage", "--no-first-run",
                 "--disable-extensions", "--disable-background-networking", f"--user-data-dir={folder / 'profile'}",
                 "--remote-debugging-pipe", "about:blank",
             ],
-            close_fds=False, preexec_fn=descriptors, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            pass_fds=(to_browser, from_browser), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
         )  # fmt: skip
         os.close(to_browser)

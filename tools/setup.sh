@@ -31,6 +31,10 @@ need udhcpc udhcpc
 need dhclient isc-dhcp-client
 need unshare util-linux
 need sysctl procps
+need tcpdump tcpdump
+if [ "${1-}" = dev ]; then
+    need tshark tshark
+fi
 
 python=
 for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do

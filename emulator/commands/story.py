@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 from emulator.errors import UsageError, one_line, printable
 
 if TYPE_CHECKING:
+    from emulator.capture.frame import Frame
     from emulator.controller import RunningLab
-    from emulator.explain.story import Story
+    from emulator.explain.story import Narrator, Story
+    from emulator.explain.surroundings import Surroundings
+    from emulator.explain.telling import Telling
     from emulator.flows.connection import Row
-    from emulator.watch import Heard
 
 Summary = Callable[[Sequence["Row"], int], str]
 """The list of connections as text."""
@@ -36,16 +39,18 @@ def of_command(options: argparse.Namespace) -> int:
     from emulator.explain.story import tell
     from emulator.watch import Watched, watch
 
+    if options.follow and options.json:
+        raise UsageError("--follow tells in words, --json at the end", hint="choose one of them")
     lab = controller.attach(options.lab)
     try:
         _must_have(lab, options.lab, options.node)
         capture = Path(options.write) if options.write else lab.directory / "explain.pcapng"
         wanted = Watched(options.node, tuple(options.argv), options.timeout, _here())
-        heard = _narrator(options) if options.follow and not options.json else None
-        recording = watch(lab.lab, lab.session, lab.directory, wanted, capture, heard)
+        follower = _Follower() if options.follow else None
+        recording = watch(lab.lab, lab.session, lab.directory, wanted, capture, follower)
     finally:
         lab.close()
-    return _show(tell(recording), options, options.lab)
+    return _show(tell(recording), options, options.lab, follower)
 
 
 def of_file(options: argparse.Namespace, summary: Summary) -> int:
@@ -92,13 +97,38 @@ def _width() -> int:
     return shutil.get_terminal_size((_WIDTH, 24)).columns if sys.stdout.isatty() else _WIDTH
 
 
-def _narrator(options: argparse.Namespace) -> Heard:
-    raise NotImplementedError
+class _Follower:
+    """Prints each exchange as soon as it is complete."""
+
+    def __init__(self) -> None:
+        self._narrator: Narrator | None = None
+        self._zero_ns = 0
+
+    def __call__(self, frames: Sequence[Frame], around: Surroundings, began_ns: int) -> None:
+        from emulator.explain.story import Narrator
+
+        if self._narrator is None:
+            self._narrator = Narrator(around, began_ns)
+            self._zero_ns = began_ns
+        self._print(self._narrator.hear(frames, time.time_ns()), began_ns)
+
+    def rest(self, story: Story) -> None:
+        """Print what was not complete until the end."""
+        told = self._narrator.told if self._narrator else set()
+        self._print([telling for telling in story.tellings if telling.number not in told], self._zero_ns)
+
+    @staticmethod
+    def _print(tellings: Sequence[Telling], zero_ns: int) -> None:
+        from emulator.report.explain_text import exchange
+
+        for telling in tellings:
+            lines = exchange(telling, zero_ns, depth=0, width=_width(), colour=sys.stdout.isatty())
+            print("\n".join(lines), flush=True)
 
 
-def _show(story: Story, options: argparse.Namespace, source: str) -> int:
+def _show(story: Story, options: argparse.Namespace, source: str, follower: _Follower | None = None) -> int:
     from emulator.report.explain_json import as_dict
-    from emulator.report.explain_text import ending, render
+    from emulator.report.explain_text import ending, heading, render
 
     colour = sys.stdout.isatty()
     if options.html:
@@ -110,6 +140,9 @@ def _show(story: Story, options: argparse.Namespace, source: str) -> int:
         small = len(story.recording.frames) < _INDENTED
         print(json.dumps({key: source, **as_dict(story)}, indent=2 if small else None))
         return 0
+    if follower is not None:
+        follower.rest(story)
+        print()
     command = story.recording.command
     if command is not None:
         for text in (command.stdout, command.stderr):
@@ -117,8 +150,9 @@ def _show(story: Story, options: argparse.Namespace, source: str) -> int:
                 sys.stdout.write(printable(text if text.endswith("\n") else text + "\n"))
         if command.stdout or command.stderr:
             print()
-    if options.follow:
-        print("\n".join(ending(story, width=_width(), colour=colour)))
+    if follower is not None:
+        lines = [*heading(story, width=_width(), colour=colour), *ending(story, width=_width(), colour=colour)]
+        print("\n".join(lines))
     else:
         sys.stdout.write(render(story, width=_width(), colour=colour))
     return 0

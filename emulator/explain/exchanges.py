@@ -119,7 +119,7 @@ class Exchanges:
         if "stp" in layers:
             return self._ongoing("stp", frame.text("stp.root.hw"), None)
         if "dhcp" in layers and frame.fields.get("dhcp.id"):
-            return self._ongoing("dhcp", (frame.number_of("dhcp.id"), frame.text("dhcp.hw.mac_addr")), None)
+            return self._dhcp(frame)
         if "icmpv6" in layers:
             kind = frame.number_of("icmpv6.type")
             if kind in {_NS, _NA}:
@@ -137,6 +137,14 @@ class Exchanges:
         if quoted is not None:
             return self._error(frame, quoted)
         return self._other(frame)
+
+    def _dhcp(self, frame: Frame) -> Exchange:
+        """One transaction of one client; ICMP errors about its packets find it by their flow."""
+        exchange = self._ongoing("dhcp", (frame.number_of("dhcp.id"), frame.text("dhcp.hw.mac_addr")), None)
+        flow = self._flow(frame)
+        if flow is not None:
+            self._conversations.setdefault(_undirected(flow), _Conversation()).latest = exchange
+        return exchange
 
     def _flow(self, frame: Frame) -> Flow | None:
         """The flow of a frame; that of the first fragment for those after it."""

@@ -147,7 +147,8 @@ class Journey:
                 inside.discard(frame.node)
             elif frame.direction == "in":
                 peer = peers.get(frame.interface)
-                fitting = [f for f in unclaimed if (f.interface == peer if peer else f.node != frame.node)]
+                others = [f for f in unclaimed if f.node != frame.node]
+                fitting = [f for f in others if f.interface == peer] or others
                 if fitting:
                     unclaimed.remove(fitting[-1])
                     hops.append((fitting[-1].number, Hop(fitting[-1], frame)))
@@ -158,6 +159,11 @@ class Journey:
                 hops.append((frame.number, Hop(None, frame)))
         hops += [(frame.number, Hop(frame, None)) for frame in unclaimed]
         return [hop for _, hop in sorted(hops, key=lambda item: item[0])]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes at which it was seen, in order."""
+        return tuple(dict.fromkeys(frame.node for frame in self.sightings))
 
     @property
     def way(self) -> tuple[str, ...]:
@@ -195,10 +201,11 @@ class Journeys:
         if key is None:
             key = frame.data
         known = self._open.setdefault(key, [])
-        for journey in reversed(known):
-            if self._continues(journey, frame):
-                journey.add(frame)
-                return journey, False
+        for certain in (True, False):
+            for journey in reversed(known):
+                if self._continues(journey, frame, certain=certain):
+                    journey.add(frame)
+                    return journey, False
         looped = any(
             frame.direction == "in" and journey.was_at(frame.interface, "in") and _soon(journey, frame)
             for journey in known
@@ -210,8 +217,8 @@ class Journeys:
         del known[:-_OPEN_AT_ONCE]
         return journey, True
 
-    def _continues(self, journey: Journey, frame: Frame) -> bool:
-        """Whether the packet of `journey` can be the one in `frame`."""
+    def _continues(self, journey: Journey, frame: Frame, *, certain: bool) -> bool:
+        """Whether the packet of `journey` can be the one in `frame`; unless `certain`, with a sighting missing."""
         if journey.was_at(frame.interface, frame.direction) or frame.time_ns - journey.last.time_ns > OPEN_NS:
             return False
         if frame.direction is None:
@@ -220,7 +227,7 @@ class Journeys:
         if here or frame.direction == "out":
             return here
         peer = self._around.peers.get(frame.interface)
-        if peer and peer in self._around.captured:
+        if certain and peer and peer in self._around.captured:
             return journey.was_at(peer, "out")
         return any(seen.direction == "out" and seen.node != frame.node for seen in journey.sightings)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from emulator.capture.frame import Frame, Interface
+from emulator.errors import counted
 from emulator.explain import tell_hosts, tell_link, tell_tcp
 from emulator.explain.exchanges import Exchange, Exchanges
 from emulator.explain.surroundings import Surroundings
@@ -17,7 +18,6 @@ from emulator.explain.translations import Translations
 from emulator.flows.connection import Row
 from emulator.flows.table import connections
 from emulator.verify.paths import flow_of
-from emulator.verify.wording import counted
 
 _TELLERS: Final[Mapping[str, Callable[[Exchange, Context], Telling]]] = {
     "arp": tell_link.arp,
@@ -39,7 +39,10 @@ _LOOKED_BACK: Final = 32
 
 @dataclass(frozen=True)
 class Command:
-    """A command that ran while everything was recorded; `status` is None when it was ended from outside."""
+    """A command that ran while everything was recorded.
+
+    `status` is its exit status, −n when signal n ended it, None when its time was over.
+    """
 
     node: str
     argv: tuple[str, ...]
@@ -48,6 +51,13 @@ class Command:
     stderr: str
     began_ns: int
     ended_ns: int
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        if self.status is None:
+            return "was killed when its time was over"
+        return f"ended with status {self.status}" if self.status >= 0 else f"was ended by signal {-self.status}"
 
 
 @dataclass(frozen=True)
@@ -123,6 +133,52 @@ def tell_one(exchange: Exchange, context: Context, row: Row | None = None) -> Te
     if exchange.kind == "tcp":
         return tell_tcp.tcp(exchange, context, row)
     return _TELLERS[exchange.kind](exchange, context)
+
+
+class Narrator:
+    """Tells exchanges while frames still come: each as soon as it is complete."""
+
+    def __init__(self, surroundings: Surroundings, zero_ns: int) -> None:
+        self._around = surroundings
+        self._zero_ns = zero_ns
+        self._exchanges = Exchanges(surroundings)
+        self._waiting: list[Exchange] = []
+        self._known = 0
+        self.told: set[int] = set()
+
+    def hear(self, frames: Sequence[Frame], now_ns: int) -> list[Telling]:
+        """Take further frames; returns what can be told now, which is `now_ns` since the epoch."""
+        self._exchanges.add_all(frames)
+        self._waiting += self._exchanges.all[self._known :]
+        self._known = len(self._exchanges.all)
+        done = [exchange for exchange in self._waiting if _complete(exchange, now_ns)]
+        if not done:
+            return []
+        self._waiting = [exchange for exchange in self._waiting if exchange not in done]
+        self.told |= {exchange.number for exchange in done}
+        context = Context(self._around, Translations({}), self._zero_ns, now_ns)
+        return [tell_one(exchange, context, self._row(exchange)) for exchange in done]
+
+    def _row(self, exchange: Exchange) -> Row | None:
+        if exchange.kind != "tcp":
+            return None
+        rows = connections([(f.time_ns, 1, f.data, f.length) for f in _at_one_place(exchange)])
+        return rows[0] if rows else None
+
+
+_SETTLED_NS: Final = 100_000_000
+"""When an answered exchange has been quiet for so long, it is complete …"""
+_GIVEN_UP_NS: Final = 2_000_000_000
+"""… and any other after this."""
+_FIN_OR_RST: Final = 0x01 | 0x04
+
+
+def _complete(exchange: Exchange, now_ns: int) -> bool:
+    quiet = now_ns - exchange.touched
+    if exchange.kind == "tcp":
+        ended = any(journey.first.number_of("tcp.flags") & _FIN_OR_RST for journey in exchange.journeys[-4:])
+        return ended and quiet > _SETTLED_NS
+    return quiet > (_SETTLED_NS if exchange.answered is not None else _GIVEN_UP_NS)
 
 
 def _whole_remarks(recording: Recording) -> list[Remark]:

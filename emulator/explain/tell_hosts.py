@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.explain.exchanges import Exchange
 from emulator.explain.journeys import Journey
 from emulator.explain.tell_link import finish, round_trip, waited
@@ -22,7 +23,7 @@ from emulator.explain.telling import (
     ranges,
     times,
 )
-from emulator.verify.wording import DHCP_MESSAGES, counted, listed
+from emulator.verify.wording import DHCP_MESSAGES, listed
 
 _DISCOVER, _OFFER, _REQUEST, _DECLINE, _ACK, _NAK, _RELEASE, _INFORM = range(1, 9)
 RCODES = {
@@ -46,28 +47,29 @@ _WANTED = {
 
 def dhcp(exchange: Exchange, context: Context) -> Telling:
     """A lease asked for, given, renewed or refused (RFC 2131)."""
-    kinds = [journey.first.number_of("dhcp.option.dhcp") for journey in exchange.journeys]
-    sample = exchange.journeys[0].first
+    messages = [journey for journey in exchange.journeys if "dhcp" in journey.first.layers]
+    kinds = [journey.first.number_of("dhcp.option.dhcp") for journey in messages]
+    sample = messages[0].first
     mac = sample.text("dhcp.hw.mac_addr")
     client = context.around.macs.get(mac, "").partition(":")[0] or mac
     points, remarks = [], []
-    for journey, kind in zip(exchange.journeys, kinds, strict=True):
+    for journey, kind in zip(messages, kinds, strict=True):
         words = (
             f"{DHCP_MESSAGES.get(kind, f'message {kind}')} from {context.sender(journey)}{_dhcp_detail(journey.first)}"
         )
         points.append(Point(words, journey.first.time_ns, frames_of([journey])))
-    final = next((j for j, kind in zip(exchange.journeys, kinds, strict=True) if kind in (_ACK, _NAK)), None)
+    final = next((j for j, kind in zip(messages, kinds, strict=True) if kind in (_ACK, _NAK)), None)
     facts: dict[str, object] = {"client": client, "mac": mac, "messages": [DHCP_MESSAGES.get(k, str(k)) for k in kinds]}
-    trip = round_trip(exchange.journeys[0], final) if final is not None else None
+    trip = round_trip(messages[0], final) if final is not None else None
     for kind, name, text in (
         (_NAK, "dhcp-nak", "the server refuses (Nak): the client must begin anew"),
         (_DECLINE, "duplicate-address", "the client declines the address: somebody else has it already"),
     ):
-        found = [j for j, k in zip(exchange.journeys, kinds, strict=True) if k == kind]
+        found = [j for j, k in zip(messages, kinds, strict=True) if k == kind]
         if found:
             remarks.append(Remark(name, text, frames_of(found)))
     for kind in (_DISCOVER, _REQUEST):
-        again = [j for j, k in zip(exchange.journeys, kinds, strict=True) if k == kind]
+        again = [j for j, k in zip(messages, kinds, strict=True) if k == kind]
         origins = [j for j in again if context.sender(j) == client] if context.around.by_node else again
         if len(origins) > 1:
             text = f"{DHCP_MESSAGES[kind]} was sent {times(len(origins))}"
@@ -89,7 +91,7 @@ def dhcp(exchange: Exchange, context: Context) -> Telling:
     else:
         asked = "Offer" if _OFFER not in kinds and _DISCOVER in kinds else "Ack"
         title = f"{client} asks for an address; no {asked} comes"
-        remarks.insert(0, Remark("no-answer", f"no {asked} {waited(exchange, context)}", frames_of(exchange.journeys)))
+        remarks.insert(0, Remark("no-answer", f"no {asked} {waited(exchange, context)}", frames_of(messages)))
     return finish(exchange, context, "DHCP", title, points=points, remarks=remarks, facts=facts, round_trip_ns=trip)
 
 
@@ -126,7 +128,7 @@ def dns_telling(
     asker = context.sender(questions[0]) if questions else context.receiver(answers[0])
     server = context.receiver(questions[0]) if questions else context.sender(answers[0])
     if questions and context.around.by_node:
-        server = context.around.party(address(questions[0].last, "dst"))
+        server = context.around.party(address(questions[0].last, "dst"), questions[0].nodes)
     wanted = _WANTED.get(number, f"the {kind} records of")
     how = f"{asker} asks {server} for {wanted} {'the root' if name == '<Root>' else quoted(name)}"
     facts: dict[str, object] = {"asker": asker, "server": server, "name": name, "type": kind}
@@ -212,7 +214,7 @@ def ping(exchange: Exchange, context: Context) -> Telling:
     trips = [round_trip(requests[n][0], replies[n][0]) for n in requests if n in replies]
     unanswered = [n for n in requests if n not in replies]
     sent, came = sum(map(len, requests.values())), sum(map(len, replies.values()))
-    title = f"{asker} pings {context.around.named(whom)}: {counted(sent, 'echo request')}, "
+    title = f"{asker} pings {context.around.named(whom, sample.nodes)}: {counted(sent, 'echo request')}, "
     title += "1 reply" if came == 1 else f"{came:,} replies" if came else "no reply"
     if trips:
         fastest, slowest = min(trips), max(trips)
@@ -279,7 +281,7 @@ def udp(exchange: Exchange, context: Context) -> Telling:
         same = address(frame, "src") == source and frame.get("udp.srcport") == first.first.get("udp.srcport")
         (there if same else back).append(journey)
     port = first.first.text("udp.dstport")
-    whom = context.around.named(address(first.first, "dst"))
+    whom = context.around.named(address(first.first, "dst"), first.nodes)
     sizes = [sum(max(0, j.first.number_of("udp.length") - 8) for j in side) for side in (there, back)]
     title = f"{asker} sends {counted(len(there), 'datagram')} ({octets(sizes[0])}) to {whom} port {port}; "
     title += f"{counted(len(back), 'datagram')} ({octets(sizes[1])}) come back" if back else "none comes back"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.explain.exchanges import Exchange
 from emulator.explain.journeys import Journey
 from emulator.explain.segments import Side
 from emulator.explain.tell_hosts import dns_telling
 from emulator.explain.tell_link import round_trip
 from emulator.explain.telling import Context, Point, Remark, Telling, address, frames_of, octets, quoted
-from emulator.verify.wording import counted, told
+from emulator.verify.wording import told
 
 
 def inner_exchanges(exchange: Exchange, client: Side, server: Side, context: Context) -> tuple[Telling, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from emulator.capture.frame import Frame
+from emulator.errors import counted
 from emulator.explain.exchanges import Exchange
 from emulator.explain.journeys import Journey
 from emulator.explain.telling import (
@@ -20,7 +21,7 @@ from emulator.explain.telling import (
     times,
     ways,
 )
-from emulator.verify.wording import counted, listed
+from emulator.verify.wording import listed
 
 _REQUEST = 1
 _NS, _RS = 135, 133
@@ -114,7 +115,7 @@ def _resolution(
 ) -> Telling:
     first = requests[0].first
     target, asker = first.text("arp.dst.proto_ipv4"), context.sender(requests[0])
-    whose = context.around.owner(target)
+    whose = context.around.owner(target, requests[0].nodes)
     named = f"{target} ({whose})" if whose and whose != asker else target
     broadcast = first.text("eth.dst") == "ff:ff:ff:ff:ff:ff"
     how = f"{asker} asks everyone on its link who has {named}"
@@ -152,9 +153,11 @@ def _announcement(
     title = f"{asker} announces that {sender} is at {mac}"
     if len(exchange.journeys) > 1:
         title += f", {times(len(exchange.journeys))}"
-    owner = context.around.owner(sender)
-    if owner and owner != asker:
-        text = f"{sender} belongs to {owner}: a duplicate address"
+    known = context.around.owners.get(sender, ())
+    reached = {node for journey in exchange.journeys for node in journey.nodes}
+    others = [node for node in known if node != asker and (node in reached or len(known) == 1)]
+    if others:
+        text = f"{sender} belongs to {listed(others)}: a duplicate address"
         remarks.append(Remark("duplicate-address", text, frames_of(exchange.journeys)))
     return finish(exchange, context, "ARP", title, remarks=remarks, facts=facts)
 

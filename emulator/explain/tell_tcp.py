@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emulator.errors import counted
 from emulator.explain.exchanges import Exchange
 from emulator.explain.segments import ACK, FIN, RST, SYN, Segment, Side, segment_of
 from emulator.explain.tell_inner import inner_exchanges
@@ -22,7 +23,6 @@ from emulator.explain.telling import (
 )
 from emulator.flows.connection import Row
 from emulator.verify.tcp import distance
-from emulator.verify.wording import counted
 
 STATES = {
     "S0": "a connection attempt that was not answered",

@@ -10,7 +10,7 @@ from emulator.capture.frame import Frame
 from emulator.explain.exchanges import Exchange
 from emulator.explain.journeys import Change, Journey, Passage
 from emulator.explain.surroundings import Surroundings
-from emulator.explain.translations import Translations
+from emulator.explain.translations import Translations, entry_text
 from emulator.verify.paths import flow_of
 from emulator.verify.wording import listed, shown, told
 
@@ -116,7 +116,10 @@ class Context:
         if self.around.by_node and frame.direction == "out":
             return frame.node
         source = address(frame, "src")
-        known = self.around.owner(source) or self.around.macs.get(frame.text("eth.src"), "").partition(":")[0]
+        known = (
+            self.around.owner(source, journey.nodes)
+            or self.around.macs.get(frame.text("eth.src"), "").partition(":")[0]
+        )
         return known or source or frame.text("eth.src") or frame.interface
 
     def receiver(self, journey: Journey) -> str:
@@ -125,7 +128,10 @@ class Context:
         target = address(frame, "dst")
         if not target and frame.text("eth.dst") == "ff:ff:ff:ff:ff:ff":
             return "everyone"
-        known = self.around.owner(target) or self.around.macs.get(frame.text("eth.dst"), "").partition(":")[0]
+        known = (
+            self.around.owner(target, journey.nodes)
+            or self.around.macs.get(frame.text("eth.dst"), "").partition(":")[0]
+        )
         return known or target or frame.text("eth.dst") or "everyone"
 
     def received_by(self, journey: Journey) -> int:
@@ -223,7 +229,7 @@ def _rewrite(passage: Passage, context: Context) -> Rewrite:
         if not context.translations.asked(passage.node) or before is None or after is None:
             witness = "seen in the captures on both sides"
         elif (entry := context.translations.entry(passage.node, before, after)) is not None:
-            witness = f"its connection tracking has {entry.original}, answers {entry.reply}"
+            witness = f"its connection tracking has {entry_text(entry)}"
         else:
             witness = "seen in the captures on both sides; its connection tracking had no such entry when it was read"
     return Rewrite(
@@ -325,12 +331,12 @@ def fate(journey: Journey, context: Context) -> str:
         return ""
     if (first.data[0] & 1) if first.data else False:
         return ""
-    owner = around.owner(target)
+    owner = around.owner(target, journey.nodes)
     if owner and (journey.arrival_at(owner) is not None or first.node == owner):
         return ""
     if not (around.complete or (owner and around.recorded(owner))):
         return ""
-    whom = around.named(target)
+    whom = around.named(target, journey.nodes)
     if last.direction == "in":
         return f"the packet to {whom} came to {last.interface} (frame {last.number}) and went no further"
     peer = around.peers.get(last.interface)

@@ -55,6 +55,15 @@ def _flow(protocol: str, half: Mapping[str, str]) -> Flow | None:
         return None
 
 
+def entry_text(entry: Entry) -> str:
+    """`tcp 192.168.1.2:4000 → 192.0.2.80:80, answers tcp 192.0.2.80:80 → 203.0.113.2:4000`; of an echo with its id."""
+    texts = []
+    for flow in (entry.original, entry.reply):
+        query = max(flow.source_port, flow.target_port)
+        texts.append(f"{flow}" + (f" id {query}" if flow.protocol.startswith("icmp") else ""))
+    return ", answers ".join(texts)
+
+
 class Translations:
     """The connection tracking of all routers, to ask whether a rewrite that was seen stands in it."""
 

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from emulator.capture.frame import Frame
-from emulator.errors import one_line
+from emulator.errors import counted, one_line
 from emulator.explain.exchanges import Exchange
 from emulator.explain.journeys import Hop, Journey, Passage
 from emulator.explain.octets import fields_by_layer, spans
 from emulator.explain.story import Story
 from emulator.explain.telling import Point, Remark, Telling, Way, address, duration, ranges
 from emulator.report.explain_text import command_line, rewrite_text
-from emulator.verify.wording import counted, told
+from emulator.verify.wording import told
 
 FRAMES_MAX: Final = 2_000
 """Frames in a page; beyond it a browser gets slow. The story is told of all exchanges, up to EXCHANGES_MAX."""
@@ -111,8 +111,7 @@ def _summary(story: Story, chosen: frozenset[int]) -> str:
     lines = []
     if recording.command is not None:
         command = recording.command
-        how = "was ended" if command.status is None else f"ended with status {command.status}"
-        lines.append(f"The command {how} after {duration(command.ended_ns - command.began_ns)}.")
+        lines.append(f"The command {command.ending} after {duration(command.ended_ns - command.began_ns)}.")
     lines.append(
         f"{counted(len(recording.frames), 'frame')}, {counted(story.packets, 'packet')}, "
         f"{counted(len(story.tellings), 'exchange')}."

@@ -6,10 +6,9 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 
-from emulator.errors import one_line
+from emulator.errors import counted, one_line
 from emulator.explain.story import Story
 from emulator.explain.telling import Remark, Rewrite, Telling, Way, duration, ranges
-from emulator.verify.wording import counted
 
 _COLOURS = {
     "arp": "33", "nd": "33", "router-discovery": "33", "stp": "33", "multicast": "33", "link": "33",
@@ -46,8 +45,7 @@ def heading(story: Story, *, width: int, colour: bool) -> list[str]:
     seen += counted(len(story.tellings), "exchange")
     lines = []
     if command is not None:
-        how = "was ended" if command.status is None else f"ended with status {command.status}"
-        seen = f"{how} after {duration(command.ended_ns - command.began_ns)}; {seen}"
+        seen = f"{command.ending} after {duration(command.ended_ns - command.began_ns)}; {seen}"
         lines += [_painted(line, "1", colour) for line in _wrapped(one_line(command_line(story)), "", width)]
     lines += _wrapped(seen, "", width)
     for remark in story.remarks:

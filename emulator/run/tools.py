@@ -32,9 +32,12 @@ PACKAGES: Mapping[str, str] = {
     "ss": "iproute2",
     "sysctl": "procps",
     "tc": "iproute2",
+    "tcpdump": "tcpdump",
+    "tshark": "tshark",
     "udhcpc": "udhcpc",
     "unbound": "unbound",
     "unbound-control": "unbound",
+    "wireshark": "wireshark",
 }
 """Program → Debian and Ubuntu package."""
 

@@ -90,7 +90,7 @@ def test_a_filter_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
         (("--capture", "--extcap-interface", "eth0", "--fifo", "/dev/null"), "'eth0' is no interface of a lab"),
         (("--capture", "--extcap-interface", "wirelab:", "--fifo", "/dev/null"), "is no interface of a lab"),
         (("--capture", "--extcap-interface", "wirelab:nat"), "--fifo is missing"),
-        (("--capture", "--extcap-interface", "wirelab:broken", "--fifo", "x"), "is being taken down"),
+        (("--capture", "--extcap-interface", "wirelab:broken", "--fifo", "/dev/null"), "is being taken down"),
         (("--extcap-config", "--extcap-interface", "wirelab:gone"), "no lab called gone is running"),
     ],
 )
