@@ -34,6 +34,7 @@ need sysctl procps
 need tcpdump tcpdump
 if [ "${1-}" = dev ]; then
     need tshark tshark
+    command -v chromium-browser >/dev/null 2>&1 || need chromium chromium
 fi
 
 python=

@@ -142,6 +142,8 @@ def _since(at_ns: int, zero_ns: int) -> str:
 
 
 def _wrapped(text: str, indent: str, width: int, hanging: int = 2) -> list[str]:
+    if len(indent) + len(text) <= width:
+        return [indent + text]
     return textwrap.wrap(
         text,
         max(width, 40),
