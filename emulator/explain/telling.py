@@ -310,7 +310,7 @@ def _martian(frame: Frame) -> str:
         for what, value in (("source", source), ("destination", target)):
             if value.startswith("127.") or value == "::1":
                 return f"its {what} {value} is a loopback address"
-    if source == "255.255.255.255" or (("." in source) and 224 <= int(source.partition(".")[0]) < 240):
+    if source == "255.255.255.255" or (":" not in source and 224 <= int(source.partition(".")[0]) < 240):
         return f"its source {source} is no single host"
     if source.startswith("ff") and ":" in source:
         return f"its source {source} is a group"

@@ -308,6 +308,12 @@ def test_a_martian(wire: Any, build: Any, told: Tell) -> None:
     assert "martian" in kinds(told(wire))
 
 
+def test_an_address_that_is_written_with_dots_and_colons(wire: Any, build: Any, told: Tell) -> None:
+    packet = build.Packet6("udp", "2001:db8::1", "2001:db8::2", 4000, 9, fields={"ipv6.src": ("::154.0.0.1",)})
+    wire.carry(packet, "pc1:eth0", "home:lan")
+    assert "martian" not in kinds(told(wire))
+
+
 def test_a_private_source_is_no_martian(wire: Any, build: Any, told: Tell) -> None:
     wire.carry(build.Packet("udp", PC1, "192.168.1.1", 4000, 9), "pc1:eth0", "home:lan")
     assert not kinds(told(wire))
