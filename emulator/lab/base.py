@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def _hyphens(name: str) -> str:
@@ -43,6 +43,23 @@ def as_list(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) or value is None else [value]
 
 
+def _pattern(text: str) -> str:
+    """`text`, when it is a regular expression."""
+    try:
+        re.compile(text, re.MULTILINE)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
+def _demanding(text: str) -> str:
+    """`text`, when it asks for something: a check must be able to fail."""
+    pattern = re.compile(text, re.MULTILINE)
+    if pattern.search("") and pattern.search("\x00"):
+        raise ValueError("this regular expression matches any text")
+    return text
+
+
 WORD_PATTERN = r"^[a-z0-9][a-z0-9-]{0,47}$"
 LAB_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 MAC_PATTERN = r"^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$"
@@ -75,6 +92,8 @@ FilterText = Annotated[str, Ref("filter")]
 Template = Annotated[str, Ref("template")]
 DnsName = Annotated[str, Field(pattern=DNS_NAME_PATTERN, max_length=253)]
 AddressText = Annotated[str, Ref("address")]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Demand = Annotated[Pattern, AfterValidator(_demanding)]
 
 Places = Annotated[tuple[PlaceName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]
 NodeNames = Annotated[tuple[NodeName, ...], BeforeValidator(as_list, json_schema_input_type=str | list[str])]

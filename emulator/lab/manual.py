@@ -25,7 +25,8 @@ from emulator.filters import KNOWN_FIELDS, KNOWN_PROTOCOLS, FieldType
 from emulator.lab import check_examples
 from emulator.lab import manual_text as words
 from emulator.lab.base import PATTERNS, WORD_PATTERN, Ref
-from emulator.lab.checks import CHECK_KINDS, LAYERS, Check
+from emulator.lab.checks import CHECK_KINDS
+from emulator.lab.checks.base import LAYERS, Check
 from emulator.lab.document import parse, scalar
 from emulator.lab.model import LabSpec
 

@@ -18,8 +18,9 @@ class Section(NamedTuple):
 HEAD = """\
 # The lab file
 
-<!-- `wirelab schema --markdown` prints this page. Do not change it here, but in emulator/lab: model.py, services.py,
-checks.py, check_examples.py and manual_text.py. Then: UPDATE_GOLDEN=1 .venv/bin/python -m pytest tests/golden -->
+<!-- `wirelab schema --markdown` prints this page. Do not change it here, but in emulator/lab: model.py, nodes.py,
+services.py, checks/, check_examples.py and manual_text.py. Then: UPDATE_GOLDEN=1 .venv/bin/python -m pytest
+tests/golden -->
 
 A lab file says which nodes there are, how they are cabled, what happens while the lab is watched, and what must be
 true of the packets. It is YAML (1.2, core schema: `on`, `yes` and `22:22` are text), at most 1 MiB. Keys of several

@@ -9,10 +9,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from emulator.lab import references
-from emulator.lab.checks import Check, CommandOutput
+from emulator.lab.checks.base import Check
+from emulator.lab.checks.frames import CommandOutput
 from emulator.lab.document import Path
 from emulator.lab.load import Lab, load
-from emulator.lab.model import ACTIONS, BridgeSpec, LabSpec, NodeSpec, StepSpec
+from emulator.lab.model import ACTIONS, LabSpec, StepSpec
+from emulator.lab.nodes import BridgeSpec, NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import (
     SWITCH_BRIDGE,
@@ -56,16 +58,6 @@ def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]
     def find(name: str) -> str | None:
         found = lookup(name)
         return None if found is None else re.escape(found)
-
-    return find
-
-
-def _literally(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    """`lookup` for a regular expression: what is filled in stands for itself, letter by letter."""
-
-    def find(name: str) -> str | None:
-        value = lookup(name)
-        return None if value is None else re.escape(value)
 
     return find
 
@@ -408,7 +400,7 @@ class _Resolver:
                     timeout_s=spec.timeout,
                     stdin=references.expand(spec.stdin, lookup),
                     background=spec.background,
-                    until=spec.until and references.expand(spec.until, _literally(lookup)),
+                    until=spec.until and references.expand(spec.until, _escaped(lookup)),
                     unattended=spec.unattended,
                 )
             )

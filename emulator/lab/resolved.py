@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 
-from emulator.lab.checks import Check
-from emulator.lab.model import BreakSpec, FirewallSpec, Kind, NatSpec
+from emulator.lab.checks.base import Check
+from emulator.lab.model import BreakSpec
+from emulator.lab.nodes import FirewallSpec, Kind, NatSpec
 from emulator.lab.services import Services
 
 AnyAddress = IPv4Address | IPv6Address

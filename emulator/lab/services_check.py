@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from emulator.lab.document import Path
-from emulator.lab.model import LabSpec, NodeSpec
+from emulator.lab.model import LabSpec
+from emulator.lab.nodes import NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.services import DhcpPool
 from emulator.lab.topology import Topology

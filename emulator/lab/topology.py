@@ -10,7 +10,8 @@ from ipaddress import ip_interface
 from emulator import names
 from emulator.lab.addressing import check_addresses, choose_addresses, outside
 from emulator.lab.document import Path
-from emulator.lab.model import LabSpec, LinkSpec, NodeSpec
+from emulator.lab.model import LabSpec, LinkSpec
+from emulator.lab.nodes import NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import LOOPBACK, SWITCH_BRIDGE, AnyNetwork, Interface, Link, Place, Segment
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import AddressConflict, ArpResolution, NextHopMac
+from emulator.lab.checks.link import AddressConflict, ArpResolution, NextHopMac
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, numbers

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from emulator.errors import counted
-from emulator.lab.checks import ConntrackAgrees
+from emulator.lab.checks.network import ConntrackAgrees
 from emulator.verify.finding import Finding, failed, passed
 from emulator.verify.paths import Crossing, Flow, flow_of
 from emulator.verify.view import View

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import DhcpExchange, DhcpRenewal, Lease
+from emulator.lab.checks.application import DhcpExchange, DhcpRenewal, Lease
 from emulator.lab.services import DhcpPool
 from emulator.verify.arp import BROADCAST
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import AnsweredFromCache, ReferralChain
+from emulator.lab.checks.application import AnsweredFromCache, ReferralChain
 from emulator.verify.dns_message import Asking, addresses_in, askings, asks, is_message, not_asked, plain, records
 from emulator.verify.finding import Finding, failed, passed
 from emulator.verify.view import View

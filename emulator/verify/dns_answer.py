@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import DnsAnswer, DnsRotates, DnsTtlFalls
+from emulator.lab.checks.application import DnsAnswer, DnsRotates, DnsTtlFalls
 from emulator.verify.dns_message import Asking, Record, askings, described, not_asked, plain, records
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View

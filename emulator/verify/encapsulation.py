@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
-from emulator.lab.checks import BitStream, Encapsulation
+from emulator.lab.checks.frames import BitStream, Encapsulation
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, listed, told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import InOrder, NeverSeen, Seen
+from emulator.lab.checks.frames import InOrder, NeverSeen, Seen
 from emulator.verify.finding import Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, listed, numbers, saw, told

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import HttpPage
+from emulator.lab.checks.application import HttpPage
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.ipv6 import configured
 from emulator.verify.paths import Flow, flow_of

@@ -9,7 +9,7 @@ from ipaddress import AddressValueError, IPv4Address
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import HopCount, PrivateDropped, Unanswered
+from emulator.lab.checks.network import HopCount, PrivateDropped, Unanswered
 from emulator.lab.resolved import is_private
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import flow_of, quoted_flow

@@ -8,7 +8,7 @@ from typing import Any
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import NeighbourDiscovery
+from emulator.lab.checks.network import NeighbourDiscovery
 from emulator.lab.resolved import Interface
 from emulator.verify.finding import DisprovedError, Finding, absent, failed, passed
 from emulator.verify.view import View

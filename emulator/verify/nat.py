@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import DestinationNat, PortTranslation, SourceNat
+from emulator.lab.checks.network import DestinationNat, PortTranslation, SourceNat
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import Crossing, Flow, flow_of
 from emulator.verify.view import View

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from emulator.lab.checks import CommandOutput
+from emulator.lab.checks.frames import CommandOutput
 from emulator.verify.evidence import Output
 from emulator.verify.finding import Finding, MissingEvidenceError, failed, passed
 from emulator.verify.view import View

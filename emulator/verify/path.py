@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import EndToEnd, PacketPath
+from emulator.lab.checks.frames import EndToEnd, PacketPath
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.paths import Flow, flow_of
 from emulator.verify.view import View

@@ -6,7 +6,7 @@ from collections import Counter
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import Checksums, LinksCarry, ReEncode, WithinMtu
+from emulator.lab.checks.frames import Checksums, LinksCarry, ReEncode, WithinMtu
 from emulator.lab.resolved import Interface
 from emulator.verify.finding import Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import DuplicateAddressDetection, Slaac
+from emulator.lab.checks.network import DuplicateAddressDetection, Slaac
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.ipv6 import (
     ADVERTISEMENT,

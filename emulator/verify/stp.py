@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import SpanningTree
+from emulator.lab.checks.link import SpanningTree
 from emulator.verify.finding import DisprovedError, Finding, MissingEvidenceError, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, listed

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
-from emulator.lab.checks import SubnetArithmetic
+from emulator.lab.checks.network import SubnetArithmetic
 from emulator.lab.resolved import Interface
 from emulator.verify.finding import Finding, failed, passed
 from emulator.verify.view import View

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import MacTable, NoFlooding
+from emulator.lab.checks.link import MacTable, NoFlooding
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.view import View
 from emulator.verify.wording import at, listed

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import TlsHandshake
+from emulator.lab.checks.application import TlsHandshake
 from emulator.verify.finding import Finding, absent, failed, passed
 from emulator.verify.tcp import distance
 from emulator.verify.view import View

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from emulator.capture.frame import Frame
 from emulator.errors import counted
-from emulator.lab.checks import Lost
+from emulator.lab.checks.transport import Lost
 from emulator.verify.finding import Finding, MissingEvidenceError, failed, passed
 from emulator.verify.paths import flow_of, ip_payload
 from emulator.verify.view import View

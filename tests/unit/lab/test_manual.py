@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field, TypeAdapter, create_model
 from emulator.filters import parse as parse_filter
 from emulator.lab import manual, manual_text
 from emulator.lab.base import Model, Ref
-from emulator.lab.checks import CHECK_KINDS, LAYERS
+from emulator.lab.checks import CHECK_KINDS
+from emulator.lab.checks.base import LAYERS
 from emulator.lab.document import parse
 from emulator.lab.load import build
 from emulator.lab.model import LabSpec
