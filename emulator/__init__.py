@@ -12,16 +12,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from emulator.controller import RunningLab, attach, up
+from emulator import version
 
-__version__ = "0.1.0"
-__all__ = ["RunningLab", "__version__", "attach", "up"]
+if TYPE_CHECKING:
+    from emulator.controller import RunningLab, attach, replay, up
+
+__version__ = version.VERSION
+__all__ = ["RunningLab", "__version__", "attach", "replay", "up"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the public names of the controller when they are first asked for (PEP 562)."""
-    if name in {"RunningLab", "attach", "up"}:
+    if name in {"RunningLab", "attach", "replay", "up"}:
         from emulator import controller
 
         return getattr(controller, name)

@@ -133,6 +133,10 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     verify.add_argument("--json", action="store_true", help="machine-readable")
     verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
     verify.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
+    verify.add_argument(
+        "--keep", metavar="DIR", help="keep all of it, capture, outputs, tables and report, in this new folder"
+    )
+    verify.add_argument("--replay", metavar="DIR", help="judge again what is kept in this folder; needs no lab")
 
     plan = command("plan", "files:plan", "show what `up` would do")
     _lab(plan)

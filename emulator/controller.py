@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -9,10 +10,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
@@ -24,7 +25,11 @@ from emulator.plan.ops import Plan
 from emulator.run import runs, tools
 from emulator.run.control import Control
 from emulator.run.session import Result, Session
-from emulator.verify.verdict import Report, Verdict
+from emulator.verify.verdict import Proof, Report
+
+if TYPE_CHECKING:
+    from emulator.kept import Keeping
+    from emulator.verify.evidence import Evidence
 
 
 class Node:
@@ -253,36 +258,12 @@ def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
     raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
 
 
-@dataclass(frozen=True)
-class Proof:
-    """A verification: its report, and with a twin the checks that it is meant to break."""
-
-    report: Report
-    expected: tuple[str, ...] | None = None
-
-    @property
-    def not_broken(self) -> list[str]:
-        """Checks that the twin should have turned to FAIL and did not."""
-        failed = {result.name for result in self.report.results if result.verdict is Verdict.FAIL}
-        return sorted(set(self.expected or ()) - failed)
-
-    @property
-    def broken_too(self) -> list[str]:
-        """Checks that do not pass though the twin does not name them."""
-        others = {result.name for result in self.report.results if result.verdict is not Verdict.PASS}
-        return sorted(others - set(self.expected or ()))
-
-    @property
-    def as_meant(self) -> bool:
-        """Whether exactly the checks that the twin names fail, and all others pass."""
-        return not self.not_broken and not self.broken_too
-
-
 def verify(
     target: str,
     *,
     twin: str | None = None,
     bus: Bus | None = None,
+    capture: str | Path | None = None,
     keep: str | Path | None = None,
     fresh: bool = False,
 ) -> Proof:
@@ -292,24 +273,32 @@ def verify(
         target: a running lab's name, which is verified as it runs; otherwise a shipped lab's name, a lab file or its
             folder, of which an instance is brought up and taken down.
         twin: break a fresh instance in this way first.
-        keep: write the capture there (pcapng).
+        capture: write the packets there (pcapng).
+        keep: the folder that all of it is kept in, for `replay`; it must be new or empty.
         fresh: always in an instance of its own, even if a lab of that name runs.
     """
-    if twin is None and not fresh and target in runs.names():
-        lab = attach(target)
-        try:
-            return Proof(verify_running(lab, bus=bus, keep=keep))
-        finally:
-            lab.close()
-    source = source_of(target)
-    with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
-        expected = None
-        if twin is not None:
-            expected = lab.lab.twins[twin].spec.fails
-            player = Player(lab.lab, lab.session, lab.directory, {})
-            for step in lab.lab.twins[twin].steps:
-                player.play(step)  # what it starts in the background ends with the instance
-        return Proof(verify_running(lab, bus=bus, keep=keep), expected)
+    with _keeping(keep) as place:
+        if twin is None and not fresh and target in runs.names():
+            lab = attach(target)
+            try:
+                return verify_running(lab, bus=bus, capture=capture, place=place)
+            finally:
+                lab.close()
+        source = source_of(target)
+        with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
+            if twin is not None:
+                player = Player(lab.lab, lab.session, lab.directory, {})
+                for step in lab.lab.twins[twin].steps:
+                    player.play(step)  # what it starts in the background ends with the instance
+            return verify_running(lab, twin=twin, bus=bus, capture=capture, place=place)
+
+
+def _keeping(target: str | Path | None) -> contextlib.AbstractContextManager[Keeping | None]:
+    if target is None:
+        return contextlib.nullcontext()
+    from emulator.kept import Keeping
+
+    return Keeping(target)
 
 
 def source_of(target: str) -> Path:
@@ -324,18 +313,77 @@ def _short_name(source: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40].strip("-") or "lab"
 
 
-def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path | None = None) -> Report:
-    """Play the scenes of a running lab, and judge its checks from what was recorded."""
+def verify_running(
+    lab: RunningLab,
+    *,
+    twin: str | None = None,
+    bus: Bus | None = None,
+    capture: str | Path | None = None,
+    place: Keeping | None = None,
+) -> Proof:
+    """Play the scenes of a running lab, and judge its checks from what was recorded.
+
+    Args:
+        twin: the twin that it is broken by.
+        capture: write the packets there (pcapng).
+        place: keep all of it there.
+    """
     from emulator.verify.judge import judge
 
     if not lab.lab.checks:
         raise UsageError(f"the lab {lab.lab.name} has no checks to prove")
     began = time.monotonic()
-    capture = Path(keep) if keep else lab.directory / "capture.pcapng"
+    file = Path(capture) if capture else place.capture if place else lab.directory / "capture.pcapng"
     run = _count_run(lab.directory)
-    evidence = observe(lab.lab, lab.session, lab.directory, run=run, capture=capture, bus=bus)
+    evidence = observe(lab.lab, lab.session, lab.directory, run=run, capture=file, bus=bus)
     results = judge(lab.lab, evidence)
-    return Report(lab.lab.name, results, round(time.monotonic() - began, 3), str(keep) if keep else None)
+    seconds = round(time.monotonic() - began, 3)
+    report = Report(lab.lab.name, results, seconds, str(capture) if capture else None)
+    proof = Proof(report, None if twin is None else lab.lab.twins[twin].spec.fails, twin)
+    if place is not None:
+        if capture:
+            place.copy_capture(file)
+        _keep(place, lab, evidence, proof)
+    return proof
+
+
+def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> None:
+    from emulator.kept import keep
+    from emulator.report.json import as_dict
+    from emulator.run.versions import versions
+    from emulator.verify.folder import Kept, plain
+
+    facts = runs.facts(lab.directory)
+    plan = compile_plan(lab.lab)
+    operations = [{**operation.to_json(), "text": operation.describe()} for operation in plan.operations]
+    kept = Kept(
+        source=facts["source"],
+        text=facts["text"],
+        included=facts["included"],
+        twin=facts["twin"],
+        expected=proof.expected,
+        resolved=plain(lab.lab),
+        plan={"lab": plan.lab, "tools": plan.tools, "operations": operations},
+        report=as_dict(replace(proof.report, capture=None)),
+        evidence=evidence,
+        versions=versions(plan.tools),
+    )
+    keep(place, kept, proof.report, len(evidence.frames))
+
+
+def replay(folder: str | Path, *, note: Callable[[str], None] | None = None) -> Proof:
+    """Judge again what `verify` kept in `folder`: no lab, no namespaces, no rights are needed.
+
+    Args:
+        note: is told what is wrong with the capture, and when the verdicts differ from those that were kept though
+            nothing was altered.
+
+    Raises:
+        UsageError: the folder is no kept verification, lacks a file, was altered, or is of another form.
+    """
+    from emulator import kept
+
+    return kept.replay(folder, note=note)
 
 
 def _count_run(directory: Path) -> int:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -19,12 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from emulator.errors import EXIT_FAILED, UsageError, WirelabError, render
 from emulator.events import Bus, Event
+from emulator.kept import Keeping
 from emulator.report.json import as_dict, from_dict
 from emulator.report.many import Outcome, as_data, count, exit_status
 from emulator.report.many import render as as_text
@@ -37,10 +41,11 @@ _DOWN_S = 15.0
 
 @dataclass(frozen=True)
 class Job:
-    """A lab to verify: its name for people, and its file."""
+    """A lab to verify: its name for people, its file, and the folder that the verification is kept in, if any."""
 
     lab: str
     file: Path
+    keep: str = ""
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -49,9 +54,62 @@ def verify(options: argparse.Namespace) -> int:
 
     jobs = wanted(options)
     began = time.monotonic()
-    with progress() as bus:
+    with progress() as bus, contextlib.ExitStack() as stack:
+        if options.keep:
+            place = stack.enter_context(Keeping(options.keep))
+            jobs = _kept_apart(jobs, place)
         outcomes = prove_all(jobs, at_once=options.jobs or len(os.sched_getaffinity(0)), argv=_argv, bus=bus)
-    seconds = time.monotonic() - began
+        if options.keep:
+            _finish(place, jobs)
+    return _show(options, outcomes, time.monotonic() - began)
+
+
+def replay(options: argparse.Namespace, labs: Sequence[tuple[str, Path]]) -> int:
+    """Judge again what is kept of several labs."""
+    from emulator import kept
+
+    began = time.monotonic()
+    outcomes = []
+    for lab, folder in labs:
+        try:
+            outcomes.append(Outcome(lab, kept.replay(folder, note=partial(_note, lab)).report))
+        except WirelabError as error:
+            text = render(error).removeprefix("wirelab: ")
+            outcomes.append(Outcome(lab, error=text, status=error.exit_status))
+    return _show(options, outcomes, time.monotonic() - began)
+
+
+def _note(lab: str, text: str) -> None:
+    from emulator.commands.proof import note
+
+    note(f"{lab}: {text}")
+
+
+def _kept_apart(jobs: Sequence[Job], place: Keeping) -> list[Job]:
+    """The same jobs, each with a sub folder of its own."""
+    taken: set[str] = set()
+    result = []
+    for job in jobs:
+        name = (job.file.parent if job.file.name == "lab.yml" else job.file).stem
+        word = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:60].strip("-") or "lab"
+        folder = next(name for name in (word, *(f"{word}-{n}" for n in itertools.count(2))) if name not in taken)
+        taken.add(folder)
+        result.append(replace(job, keep=str(place.folder / folder)))
+    return result
+
+
+def _finish(place: Keeping, jobs: Sequence[Job]) -> None:
+    """Write the index, and give the folder its name."""
+    from emulator import kept
+
+    try:
+        place.write(kept.INDEX, kept.index_octets([(job.lab, Path(job.keep).name) for job in jobs]))
+    except OSError as error:
+        raise place.failure(error) from None
+    place.finish()
+
+
+def _show(options: argparse.Namespace, outcomes: Sequence[Outcome], seconds: float) -> int:
     if options.json:
         print(json.dumps(as_data(outcomes, seconds), indent=2))
     else:
@@ -94,11 +152,12 @@ def wanted(options: argparse.Namespace) -> list[Job]:
 def _argv(job: Job) -> list[str]:
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from emulator.commands.many import prove; sys.exit(prove())"
-    return [sys.executable, "-c", code, str(job.file), str(os.getpid())]
+    return [sys.executable, "-c", code, str(job.file), str(os.getpid()), job.keep]
 
 
 def prove() -> int:
-    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`."""
+    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`, and
+    keep the verification in the folder `sys.argv[3]`, unless that is empty."""
     kernel.die_with_parent(signal.SIGKILL)
     if os.getppid() != int(sys.argv[2]):
         return EXIT_FAILED
@@ -108,7 +167,7 @@ def prove() -> int:
     from emulator import controller
 
     try:
-        report = controller.verify(sys.argv[1], fresh=True, bus=bus).report
+        report = controller.verify(sys.argv[1], keep=sys.argv[3] or None, fresh=True, bus=bus).report
     except WirelabError as error:
         _say({"error": render(error).removeprefix("wirelab: "), "status": error.exit_status})
         return error.exit_status

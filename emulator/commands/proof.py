@@ -1,4 +1,4 @@
-"""`wirelab verify`: what runs is proved."""
+"""`wirelab verify`: what runs is proved, and what was kept is judged again."""
 
 from __future__ import annotations
 
@@ -7,38 +7,74 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from emulator.errors import UsageError, one_line
 
 if TYPE_CHECKING:
-    from emulator.controller import Proof
+    from emulator.verify.verdict import Proof
 
 
 def verify(options: argparse.Namespace) -> int:
-    """Prove a lab: a running one, or an instance of its own that is taken down afterwards. Or prove several labs."""
+    """Prove a lab: a running one, or an instance of its own that is taken down afterwards. Or prove several labs, or
+    judge again what was kept."""
+    if options.replay is not None:
+        return _replay(options)
     if options.all or len(options.lab) != 1:
         from emulator.commands import many
 
         return many.verify(options)
     from emulator import controller
     from emulator.commands.progress import progress
+
+    with progress() as bus:
+        proof = controller.verify(options.lab[0], twin=options.twin, bus=bus, capture=options.write, keep=options.keep)
+    return show(options, proof)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    """Judge again what is kept in a folder, of one lab or of several."""
+    given = {
+        "LAB": options.lab, "--all": options.all, "--break": options.twin, "-w": options.write, "--keep": options.keep,
+    }  # fmt: skip
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"`--replay` judges what was kept: {name} does not go with it", hint="wirelab verify --replay DIR"
+            )
+    from emulator import kept
+
+    labs = kept.labs_of(options.replay)
+    if labs is not None:
+        from emulator.commands import many
+
+        return many.replay(options, labs)
+    return show(options, kept.replay(options.replay, note=note))
+
+
+def note(text: str) -> None:
+    """Say something beside the verdicts."""
+    print(one_line(f"wirelab: {text}"), file=sys.stderr)
+
+
+def show(options: argparse.Namespace, proof: Proof) -> int:
+    """Print a proof as the command line asks for it; returns the exit status."""
     from emulator.report.json import as_dict
     from emulator.report.junit import render as as_junit
     from emulator.report.text import render as as_text
 
-    with progress() as bus:
-        proof = controller.verify(options.lab[0], twin=options.twin, bus=bus, keep=options.write)
     if options.junit:
         Path(options.junit).write_text(as_junit(proof.report), encoding="utf-8")
     if options.json:
-        answer = as_dict(proof.report)
-        if options.twin:
-            answer["break"] = {"twin": options.twin, "expected": list(proof.expected or ()), "as_meant": proof.as_meant}
+        answer: dict[str, Any] = as_dict(proof.report)
+        if proof.twin is not None:
+            answer["break"] = {"twin": proof.twin, "expected": list(proof.expected or ()), "as_meant": proof.as_meant}
         print(json.dumps(answer, indent=2))
     else:
         width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
         sys.stdout.write(as_text(proof.report, width=width, colour=sys.stdout.isatty()))
-        if proof.expected is not None:
-            print(_twin_line(options.twin, proof))
+        if proof.twin is not None:
+            print(_twin_line(proof.twin, proof))
     return 0 if proof.report.success else 1
 
 

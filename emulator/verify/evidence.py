@@ -47,6 +47,7 @@ class Evidence:
         frames: all captured frames in time order; their numbers are those of the capture file.
         interfaces: what was captured, with each interface's losses.
         truncated: why the capture is not whole, or None.
+        damaged: why nothing that the capture says can be believed, or None; there are no frames then.
         windows: scene → when it ran.
         outputs: what the scenes' commands printed.
         before, after: the nodes' tables when watching began and when it ended.
@@ -61,6 +62,7 @@ class Evidence:
     after: Tables = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     truncated: str | None = None
+    damaged: str | None = None
 
     def output(self, step: str, node: str | None = None) -> Output | None:
         """The output of the step called `step` (on `node`), or None when it never ran."""

@@ -112,7 +112,7 @@ def _lifetime_wrong(view: View, advertised: Frame, told_s: int, left_s: int) -> 
     """Whether what is left of a lifetime does not follow from what `advertised` told."""
     if told_s == _FOREVER:
         return left_s != _FOREVER
-    ended_ns = max(frame.time_ns for frame in view.evidence.frames)
+    ended_ns = max(frame.time_ns for frame in view.all_frames)
     elapsed_s = (ended_ns - advertised.time_ns) / _SECOND_NS
     return not told_s - elapsed_s - _LIFETIME_SLACK_S <= left_s <= told_s
 

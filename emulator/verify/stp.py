@@ -112,7 +112,7 @@ def _cables(view: View, bridges: Mapping[str, _Bridge]) -> list[_Cable]:
     """The cables between the switches that the lab has and whose ports are in their bridges."""
     states = {node: _states(view, node, bridge.name) for node, bridge in bridges.items()}
     said: defaultdict[str, list[Frame]] = defaultdict(list)
-    for frame in view.evidence.frames:
+    for frame in view.all_frames:
         if frame.fields.get("stp.root.hw"):
             said[frame.interface].append(frame)
     cables = []

@@ -1,4 +1,4 @@
-"""The verdict of one check, and the report of all of them."""
+"""The verdict of one check, the report of all of them, and the proof that a report is."""
 
 from __future__ import annotations
 
@@ -42,3 +42,29 @@ class Report:
     def success(self) -> bool:
         """Whether there are checks and every one passed."""
         return bool(self.results) and self.count(Verdict.PASS) == len(self.results)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A verification: its report, and with a twin the checks that it is meant to break."""
+
+    report: Report
+    expected: tuple[str, ...] | None = None
+    twin: str | None = None
+
+    @property
+    def not_broken(self) -> list[str]:
+        """Checks that the twin should have turned to FAIL and did not."""
+        failed = {result.name for result in self.report.results if result.verdict is Verdict.FAIL}
+        return sorted(set(self.expected or ()) - failed)
+
+    @property
+    def broken_too(self) -> list[str]:
+        """Checks that do not pass though the twin does not name them."""
+        others = {result.name for result in self.report.results if result.verdict is not Verdict.PASS}
+        return sorted(others - set(self.expected or ()))
+
+    @property
+    def as_meant(self) -> bool:
+        """Whether exactly the checks that the twin names fail, and all others pass."""
+        return not self.not_broken and not self.broken_too

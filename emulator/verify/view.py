@@ -30,13 +30,30 @@ class View:
 
     lab: ResolvedLab
     evidence: Evidence
-    sightings: Sightings
+    recorded: Sightings
     scene: str | None = None
 
     @classmethod
     def of(cls, lab: ResolvedLab, evidence: Evidence) -> View:
         """Everything that was recorded."""
-        return cls(lab, evidence, Sightings(evidence.frames))
+        return cls(lab, evidence, Sightings(() if evidence.damaged else evidence.frames))
+
+    @property
+    def all_frames(self) -> tuple[Frame, ...]:
+        """The frames of all scenes; MissingEvidenceError when the capture cannot be believed. Checks look at frames
+        here and nowhere else, so that none can be judged from packets that are not those of the lab."""
+        self._must_be_sound()
+        return self.evidence.frames
+
+    @property
+    def sightings(self) -> Sightings:
+        """All frames by the packet that they carry; MissingEvidenceError when the capture cannot be believed."""
+        self._must_be_sound()
+        return self.recorded
+
+    def _must_be_sound(self) -> None:
+        if self.evidence.damaged:
+            raise MissingEvidenceError(self.evidence.damaged)
 
     def limited_to(self, scene: str | None) -> View:
         """The same with only the frames of `scene`."""
@@ -51,16 +68,17 @@ class View:
     def frames(self) -> tuple[Frame, ...]:
         """The frames of the scene, in time order; MissingEvidenceError when the scene never ran."""
         if self.scene is None:
-            return self.evidence.frames
+            return self.all_frames
         window = self.evidence.windows.get(self.scene)
         if window is None:
             raise MissingEvidenceError(f'scene "{self.scene}" never ran')
         later = [other.began_ns for other in self.evidence.windows.values() if other.began_ns > window.began_ns]
         end_ns = max(window.ended_ns, min([window.ended_ns + SLACK_NS, *later]))
-        return tuple(frame for frame in self.evidence.frames if window.began_ns <= frame.time_ns <= end_ns)
+        return tuple(frame for frame in self.all_frames if window.began_ns <= frame.time_ns <= end_ns)
 
     @cached_property
     def _captured(self) -> tuple[str, ...]:
+        self._must_be_sound()
         return tuple(interface.name for interface in self.evidence.interfaces)
 
     def interfaces_at(self, place: str) -> tuple[str, ...]:
@@ -89,6 +107,7 @@ class View:
 
     def gaps(self, places: tuple[str, ...]) -> str | None:
         """Why the record of `places` (none: all) is not whole, or None when it is."""
+        self._must_be_sound()
         if self.evidence.truncated:
             return f"the capture is not whole: {self.evidence.truncated}"
         nodes = {place for place in places if ":" not in place}
