@@ -193,6 +193,19 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     link.add_argument("place", metavar="NODE:IFACE").completer = _complete_place  # type: ignore[attr-defined]
     link.add_argument("state", choices=("up", "down"))
 
+    fault = command("fault", "faults:fault", "break a running lab on purpose, show what is broken, heal it")
+    fault.usage = "wirelab fault LAB [ACTION WHAT…] [--json]"
+    _lab(fault, running=True)
+    fault.add_argument(
+        "action",
+        nargs="?",
+        choices=("unplug", "plug", "freeze", "continue", "kill", "restart", "partition", "heal"),
+        help="unplug or plug NODE:IFACE; freeze or continue NODE; kill or restart NODE or NODE:SERVICE; "
+        "partition NODE,NODE… [NODE,NODE…]; heal. Without it: list the faults",
+    )
+    fault.add_argument("what", metavar="WHAT", nargs="*").completer = _complete_place  # type: ignore[attr-defined]
+    fault.add_argument("--json", action="store_true", help="machine-readable")
+
     doctor = command("doctor", "machine:doctor", "show what this machine has and lacks")
     doctor.add_argument("--json", action="store_true", help="machine-readable")
 

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ from emulator.plan.compile import compile_plan
 from emulator.plan.ops import Plan
 from emulator.run import runs, tools
 from emulator.run.control import Control
+from emulator.run.fault_file import check_runs
+from emulator.run.faults import Faults
 from emulator.run.session import Result, Session
 from emulator.verify.verdict import Proof, Report
 
@@ -51,8 +53,9 @@ class Node:
         """Run a command on this node and wait for its end.
 
         Raises:
-            CommandFailed: `check` is true and the command's status is not 0.
+            CommandFailed: `check` is true and the command's status is not 0; or the node is frozen or off.
         """
+        check_runs(self._lab.directory, self.name)
         result = self._lab.session.run_one(self.name, argv, stdin=stdin, timeout_s=timeout_s, env=env)
         if check and result.status != 0:
             said = (result.stderr or result.stdout).strip()[-400:]
@@ -101,9 +104,12 @@ class RunningLab:
 
     def set_cable(self, place: str, *, plugged: bool) -> None:
         """Pull the cable at `node:interface`, or put it back."""
-        from emulator.run.cables import set_cable
+        (self.faults.plug if plugged else self.faults.unplug)(place)
 
-        set_cable(self.lab, self.session, place, plugged=plugged)
+    @property
+    def faults(self) -> Faults:
+        """What can be broken in the lab while it runs, and healed."""
+        return Faults(self.lab, self.session, self.directory)
 
     def close(self) -> None:
         """Stop talking to the lab; it goes on."""
@@ -369,21 +375,6 @@ def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> 
         versions=versions(plan.tools),
     )
     keep(place, kept, proof.report, len(evidence.frames))
-
-
-def replay(folder: str | Path, *, note: Callable[[str], None] | None = None) -> Proof:
-    """Judge again what `verify` kept in `folder`: no lab, no namespaces, no rights are needed.
-
-    Args:
-        note: is told what is wrong with the capture, and when the verdicts differ from those that were kept though
-            nothing was altered.
-
-    Raises:
-        UsageError: the folder is no kept verification, lacks a file, was altered, or is of another form.
-    """
-    from emulator import kept
-
-    return kept.replay(folder, note=note)
 
 
 def _count_run(directory: Path) -> int:

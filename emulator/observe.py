@@ -13,8 +13,9 @@ from emulator.errors import CommandFailed
 from emulator.events import Bus, Event
 from emulator.lab.resolved import Node, ResolvedLab, Scene, Step
 from emulator.plan.addresses import gateway
-from emulator.run.cables import set_cable
 from emulator.run.control import Control
+from emulator.run.fault_file import read, states
+from emulator.run.faults import Faults
 from emulator.run.session import Job, Result, Session
 from emulator.verify.evidence import Evidence, Output, Window
 
@@ -23,7 +24,7 @@ FIRST_PORT = 20_000
 PORTS = 10_000
 ASK_AGAIN_S = 0.05
 """Between two runs of a command that is repeated until its output matches."""
-SIGNALS = {"kill": 9, "reload": 1}
+SIGHUP = 1
 
 
 def table_commands(node: Node) -> Mapping[str, tuple[str, ...]]:
@@ -66,31 +67,44 @@ class Player:
         self._session = session
         self._directory = directory
         self._variables = variables
-        self._running: dict[str, tuple[Step, list[int]]] = {}
+        self._faults = Faults(lab, session, directory)
+        self._running: dict[str, tuple[Step, list[int], list[Result]]] = {}
 
     def play(self, step: Step) -> list[Result]:
         """Do one step; returns the results of the commands that ended with it."""
-        if step.action in ("plug", "unplug"):
-            set_cable(self._lab, self._session, step.target, plugged=step.action == "plug")
-            return []
-        if step.action in SIGNALS:
-            node, _, service = step.target.partition(":")
-            with Control(self._directory) as control:
-                control.ask("signal", node=node, service=service, signal=SIGNALS[step.action])
-            return []
+        if step.action == "run":
+            return self._run(step)
         if step.action == "stop":
             return self._collect([step.target], stop=True)
+        if step.action == "reload":
+            node, _, service = step.target.partition(":")
+            with Control(self._directory) as control:
+                control.ask("signal", node=node, service=service, signal=SIGHUP)
+        elif step.action == "heal":
+            self._faults.heal()
+        elif step.action == "partition":
+            self._faults.partition(step.groups)
+        else:
+            name = "continue_" if step.action == "continue" else step.action
+            getattr(self._faults, name)(step.target)
+        return []
+
+    def _run(self, step: Step) -> list[Result]:
+        """Run the command of a step; on a node that is frozen or off it comes to nothing."""
+        down = states(read(self._directory))
         jobs = [self._job(step, node) for node in step.nodes]
+        nothing = [_nothing(job, down[job.node]) for job in jobs if job.node in down]
+        jobs = [job for job in jobs if job.node not in down]
         if step.background:
-            self._running[step.id] = step, self._session.start(jobs)
+            self._running[step.id] = step, self._session.start(jobs), nothing
             return []
         if step.until is not None:
-            return self._repeat(jobs, step.until, step.timeout_s)
-        return self._session.run(jobs)
+            return self._repeat(jobs, step.until, step.timeout_s) + nothing
+        return self._session.run(jobs) + nothing
 
     def finish(self) -> list[tuple[str, Result]]:
         """Ask everything in the background to end, but wait for what is unattended; returns its results by step."""
-        attended = [name for name, (step, _) in self._running.items() if not step.unattended]
+        attended = [name for name, (step, _, _) in self._running.items() if not step.unattended]
         for name in attended:
             self._session.stop(self._running[name][1])
         return [(name, result) for name in list(self._running) for result in self._collect([name], stop=False)]
@@ -98,10 +112,10 @@ class Player:
     def _collect(self, names: Sequence[str], *, stop: bool) -> list[Result]:
         results = []
         for name in names:
-            _, numbers = self._running.pop(name)
+            _, numbers, nothing = self._running.pop(name)
             if stop:
                 self._session.stop(numbers)
-            results += self._session.wait(numbers)
+            results += self._session.wait(numbers) + nothing
         return results
 
     def _job(self, step: Step, node: str) -> Job:
@@ -128,6 +142,11 @@ class Player:
                 time.sleep(ASK_AGAIN_S)
             for job, result in zip(waiting, self._session.run(waiting), strict=True):
                 last[job.node] = result
+
+
+def _nothing(job: Job, state: str) -> Result:
+    now = time.time_ns()
+    return Result(job.node, job.argv, None, "", f"{job.node} is {state}: nothing runs there\n", now, now)
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:

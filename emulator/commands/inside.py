@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
-from emulator.run import runs, spawn, tools
+from emulator.run import fault_file, runs, spawn, tools
 from emulator.run.control import Control, enter_lab
 
 
@@ -35,6 +35,7 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
     """
     folder = runs.directory(lab)
     facts = _node_facts(runs.facts(folder), lab, node)
+    fault_file.check_runs(folder, node)
     try:
         here = os.getcwd()
     except OSError:

@@ -7,14 +7,19 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from emulator.errors import UsageError, counted, printable
-from emulator.run import runs
+from emulator.errors import UsageError, counted, one_line, printable
+from emulator.run import fault_file, runs
 from emulator.run.control import Control, LabGone
 
 if TYPE_CHECKING:
     from emulator.controller import RunningLab
+
+LOG_LINES = 8
+LOG_OCTETS = 8192
+"""How much of its log `ps` shows of a service that has ended."""
 
 
 def up(options: argparse.Namespace) -> NoReturn:
@@ -71,11 +76,13 @@ def ps(options: argparse.Namespace) -> int:
     if not rows:
         print("no lab is running", file=sys.stderr)
         return 0
-    table = [["NAME", "LAB", "NODES", "SERVICES", "UP"]]
+    broken = any(row["faults"] for row in rows)
+    table = [["NAME", "LAB", "NODES", "SERVICES", "UP", *(["FAULTS"] if broken else [])]]
     for row in rows:
         bad = [f"{service['service']} on {service['node']} {ending(service)}" for service in row["failed"]]
         state = f"{row['services']} running" + (f"; {'; '.join(bad)}" if bad else "")
-        table.append([row["name"], row["lab"], str(row["nodes"]), state, _age(row["started"])])
+        faults = ["; ".join(fault["text"] for fault in row["faults"])] if broken else []
+        table.append([row["name"], row["lab"], str(row["nodes"]), state, _age(row["started"]), *faults])
     _print_table(table)
     return 0
 
@@ -88,6 +95,9 @@ def _summary(name: str) -> dict[str, Any] | None:
             services = control.services()
     except (UsageError, LabGone):
         return None
+    faults = fault_file.read(folder)
+    down = fault_file.states(faults)
+    failed = [entry for entry in services if not entry["running"] and down.get(entry["node"]) != "off"]
     return {
         "name": name,
         "lab": facts["lab"],
@@ -95,7 +105,8 @@ def _summary(name: str) -> dict[str, Any] | None:
         "started": facts["started"],
         "nodes": len(facts["nodes"]),
         "services": sum(service["running"] for service in services),
-        "failed": [service for service in services if not service["running"]],
+        "failed": [{**entry, "log": _last_lines(folder, entry)} for entry in failed],
+        "faults": [fault.as_json() for fault in faults],
     }
 
 
@@ -105,27 +116,75 @@ def _ps_one(name: str, *, as_json: bool) -> int:
     with Control(folder) as control:
         services = control.services()
     live = _leased_addresses(folder, facts)
+    faults = fault_file.read(folder)
+    down = fault_file.states(faults)
     nodes = []
     for node, known in facts["nodes"].items():
-        own = [service for service in services if service["node"] == node]
+        own = [
+            service if service["running"] else {**service, "log": _last_lines(folder, service)}
+            for service in services
+            if service["node"] == node
+        ]
         for interface, details in known["interfaces"].items():
-            details["addresses"] = live.get((node, interface), details["addresses"])
-        nodes.append({"name": node, **known, "services": own})
+            details["addresses"] = [] if down.get(node) == "off" else live.get((node, interface), details["addresses"])
+        nodes.append({"name": node, "state": down.get(node, "running"), **known, "services": own})
     if as_json:
-        print(json.dumps({"name": name, "lab": facts["lab"], "started": facts["started"], "nodes": nodes}))
+        about = {"name": name, "lab": facts["lab"], "started": facts["started"]}
+        print(json.dumps({**about, "nodes": nodes, "faults": [fault.as_json() for fault in faults]}))
         return 0
-    table = [["NODE", "KIND", "INTERFACE", "ADDRESS", "SERVICES"]]
+    _print_nodes(nodes, with_state=bool(down))
+    for service in (service for node in nodes if node["state"] != "off" for service in node["services"]):
+        if not service["running"]:
+            _print_end(service)
+    if faults:
+        print(f"\nfaults (wirelab fault {name} heal takes them back):")
+        for fault in faults:
+            print(printable(f"    {fault.describe()}"))
+    return 0
+
+
+def _print_nodes(nodes: list[dict[str, Any]], *, with_state: bool) -> None:
+    table = [["NODE", "KIND", *(["STATE"] if with_state else []), "INTERFACE", "ADDRESS", "SERVICES"]]
     for entry in nodes:
-        states = [service["service"] if service["running"] else f"{service['service']} {ending(service)}"
-                  for service in entry["services"]]  # fmt: skip
+        states = [_service_state(service) for service in entry["services"]] if entry["state"] != "off" else []
         first = True
         for interface, details in entry["interfaces"].items() if entry["kind"] != "switch" else [("", {})]:
             addresses = ", ".join(details.get("addresses", ())) or ("-" if interface else "")
-            name_cells = [entry["name"], entry["kind"]] if first else ["", ""]
-            table.append([*name_cells, interface, addresses, ", ".join(states) if first else ""])
+            cells = [entry["name"], entry["kind"], *([entry["state"]] if with_state else [])]
+            cells = cells if first else [""] * len(cells)
+            table.append([*cells, interface, addresses, ", ".join(states) if first else ""])
             first = False
     _print_table(table)
-    return 0
+
+
+def _service_state(service: dict[str, Any]) -> str:
+    again = service["restarts"]
+    if service["running"]:
+        return (
+            f"{service['service']} (restarted {again} time{'' if again == 1 else 's'})" if again else service["service"]
+        )
+    return f"{service['service']} {ending(service)}{', restarting' if service['restarting'] else ''}"
+
+
+def _print_end(service: dict[str, Any]) -> None:
+    """How a service ended, and what it said last."""
+    when = time.strftime("%H:%M:%S", time.localtime(service["ended"]))
+    again = f" after {counted(service['restarts'], 'restart')}" if service["restarts"] else ""
+    said = "; it said last:" if service["log"] else "; it said nothing"
+    print(printable(f"\n{service['service']} on {service['node']} {ending(service)} at {when}{again}{said}"))
+    for line in service["log"]:
+        print(one_line(f"    {line}"))
+
+
+def _last_lines(folder: Path, service: dict[str, Any]) -> list[str]:
+    """The end of what a service said."""
+    try:
+        with open(folder / "log" / f"{service['node']}-{service['service']}.log", "rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_OCTETS))
+            text = log.read(LOG_OCTETS).decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-LOG_LINES:]
 
 
 def _leased_addresses(folder: Any, facts: dict[str, Any]) -> dict[tuple[str, str], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -88,6 +88,9 @@ EndpointName = Annotated[str, Ref("endpoint")]
 PlaceName = Annotated[str, Ref("place")]
 SceneName = Annotated[str, Ref("scene")]
 ServiceName = Annotated[str, Ref("service")]
+NodeOrService = Annotated[str, Ref("node or service")]
+Restart = Literal["on-failure"]
+"""Whether a daemon that failed is started again."""
 FilterText = Annotated[str, Ref("filter")]
 Template = Annotated[str, Ref("template")]
 DnsName = Annotated[str, Field(pattern=DNS_NAME_PATTERN, max_length=253)]

@@ -54,7 +54,7 @@ _BY_TYPE: Mapping[Any, str] = {
     IPv6Network: "IPv6 network",
     Any: "anything",
 }
-_BY_REFERENCE = {"endpoint": "node:interface", "service": "node:service"}
+_BY_REFERENCE = {"endpoint": "node:interface", "service": "node:service", "node or service": "node or node:service"}
 _ACRONYMS = {"Dhcp": "DHCP", "Dns": "DNS", "Nat": "NAT", "Http": "HTTP", "Tls": "TLS", "Nsd": "NSD"}
 _LINE_CHARACTERS = 120
 _ARTICLE = re.compile(r"^(an?|the) ")

@@ -6,7 +6,7 @@ Short forms (`[pc1, sw]` for a link, `dhcp` for an interface) expand here, befor
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -19,6 +19,7 @@ from emulator.lab.base import (
     Model,
     NodeName,
     NodeNames,
+    NodeOrService,
     Pattern,
     Seconds,
     ServiceName,
@@ -27,7 +28,7 @@ from emulator.lab.base import (
 from emulator.lab.checks import AnyCheck
 from emulator.lab.nodes import Command, Kind, NodeForm
 
-ACTIONS = ("run", "unplug", "plug", "kill", "reload", "stop")
+ACTIONS = ("run", "unplug", "plug", "freeze", "continue", "kill", "restart", "partition", "heal", "reload", "stop")
 """What a step can do."""
 
 
@@ -63,6 +64,12 @@ def _mail(value: Any) -> Any:
 def _record(value: Any) -> Any:
     return {"address": value} if isinstance(value, (str, list)) else value
 
+
+Groups = Annotated[
+    tuple[NodeNames, ...],
+    BeforeValidator(as_list, json_schema_input_type=str | list[str | list[str]]),
+    Field(min_length=1),
+]
 
 Rate = Annotated[int, BeforeValidator(_rate, json_schema_input_type=int | str), Field(ge=8_000, le=10**11)]
 
@@ -140,7 +147,8 @@ class ZoneSpec(Model):
 
 
 class StepSpec(Model):
-    """One thing done in a running lab; exactly one of run, unplug, plug, kill, reload, stop."""
+    """One thing done in a running lab; exactly one of run, unplug, plug, freeze, continue, kill, restart, partition,
+    heal, reload, stop."""
 
     on: NodeNames = Field((), description="Nodes where the command runs, all at once.")
     run: Command | None = Field(
@@ -148,7 +156,24 @@ class StepSpec(Model):
     )
     unplug: EndpointName | None = Field(None, description="Pull the cable at node:interface.")
     plug: EndpointName | None = Field(None, description="Put it back.")
-    kill: ServiceName | None = Field(None, description="Kill a service, node:service.")
+    freeze: NodeName | None = Field(
+        None, description="Stop a node as if it hung: no process of it goes on, and it neither hears nor sends a frame."
+    )
+    continue_: NodeName | None = Field(None, description="Let a frozen node go on.")
+    kill: NodeOrService | None = Field(
+        None,
+        description="Kill a service, node:service; or a node: its power is cut, and all that it remembers is lost.",
+    )
+    restart: NodeOrService | None = Field(
+        None, description="Start a service again; or switch a node off and on, with everything that the file gives it."
+    )
+    partition: Groups | None = Field(
+        None,
+        description="Cut the lab apart: a list of groups, each a node or a list of nodes, that no longer hear each "
+        "other. Nodes that are not named are one more group; a switch that is not named stays with all of them.",
+        examples=[[["pc1", "pc2"], "web"]],
+    )
+    heal: Literal[True] | None = Field(None, description="`true`: take all faults back.")
     reload: ServiceName | None = Field(None, description="Send SIGHUP to a service, node:service.")
     stop: str | None = Field(None, pattern=WORD_PATTERN, description="End the background step with this id (SIGTERM).")
     id: str | None = Field(None, pattern=WORD_PATTERN, description="Checks find the output by it.")
@@ -169,8 +194,7 @@ class StepSpec(Model):
 
     @model_validator(mode="after")
     def _one_action(self) -> StepSpec:
-        given = [name for name in ACTIONS if getattr(self, name) is not None]
-        if len(given) != 1:
+        if len(self._given()) != 1:
             raise ValueError(f"a step does exactly one of {', '.join(ACTIONS)}")
         if (self.run is None) != (not self.on):
             raise ValueError("`run` needs `on`, the nodes where it runs; the other actions name their node themselves")
@@ -180,7 +204,21 @@ class StepSpec(Model):
             raise ValueError("`until` repeats a command and waits for it: no `background`, no `stdin`")
         if self.unattended and not self.background:
             raise ValueError("only a `background` step can be `unattended`")
+        if self.partition is not None and not all(self.partition):
+            raise ValueError("a group of a partition has a node at least")
+        named = [node for group in self.partition or () for node in group]
+        if len(named) != len(set(named)):
+            raise ValueError("a node is in one group of a partition")
         return self
+
+    def _given(self) -> list[tuple[str, Any]]:
+        values = ((name, getattr(self, "continue_" if name == "continue" else name)) for name in ACTIONS)
+        return [(name, value) for name, value in values if value is not None]
+
+    @property
+    def action(self) -> tuple[str, Any]:
+        """What it does, one of `ACTIONS`, and to what."""
+        return self._given()[0]
 
 
 class SceneSpec(Model):

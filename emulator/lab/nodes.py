@@ -20,6 +20,7 @@ from emulator.lab.base import (
     DnsName,
     Model,
     NodeName,
+    Restart,
     Template,
     as_list,
 )
@@ -228,6 +229,9 @@ class ProgramSpec(Model):
 
     run: Command = Field(description="The command; it stays in the foreground.", examples=["socat TCP-LISTEN:7 PIPE"])
     ready: ReadySpec | None = Field(None, description="What `up` waits for; left out: nothing.", examples=[{"tcp": 7}])
+    restart: Restart | None = Field(
+        None, description="`on-failure`: started again when it fails, as for services; left out: it stays dead."
+    )
 
 
 class RouteSpec(Model):

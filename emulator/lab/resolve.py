@@ -13,7 +13,7 @@ from emulator.lab.checks.base import Check
 from emulator.lab.checks.frames import CommandOutput
 from emulator.lab.document import Path
 from emulator.lab.load import Lab, load
-from emulator.lab.model import ACTIONS, LabSpec, StepSpec
+from emulator.lab.model import LabSpec, StepSpec
 from emulator.lab.nodes import BridgeSpec, NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import (
@@ -190,6 +190,9 @@ class _Resolver:
                 self._check_place(to, text, path, places)
             elif to == "scene" and text not in scenes:
                 self.problems.add(path, f"no scene '{text}'", near(text, sorted(scenes)))
+            elif to == "node or service" and text not in self.spec.nodes and text not in services:
+                kind, known = ("service", services) if ":" in text else ("node", [*self.spec.nodes])
+                self.problems.add(path, f"no {kind} '{text}'", near(text, known))
             elif to == "service" and text not in services:
                 self.problems.add(path, f"no service '{text}'", near(text, services))
             elif to == "filter":
@@ -376,7 +379,8 @@ class _Resolver:
                 value = getattr(settings.ready, kind, None)
                 if value is not None:
                     ready = (kind, value)
-            yield Program(program, tuple(references.expand(word, lookup) for word in settings.run), ready)
+            argv = tuple(references.expand(word, lookup) for word in settings.run)
+            yield Program(program, argv, ready, settings.restart or "")
 
     def _scenes(self) -> tuple[Scene, ...]:
         return tuple(
@@ -388,7 +392,7 @@ class _Resolver:
         steps = []
         for index, spec in enumerate(specs):
             lookup = self._lookup((*path, index, "run"))
-            action = next(name for name in ACTIONS if getattr(spec, name) is not None)
+            action, value = spec.action
             argv = tuple(references.expand(word, lookup) for word in spec.run or ())
             steps.append(
                 Step(
@@ -396,7 +400,8 @@ class _Resolver:
                     action=action,
                     nodes=spec.on,
                     argv=argv,
-                    target="" if action == "run" else str(getattr(spec, action)),
+                    target=value if isinstance(value, str) else "",
+                    groups=spec.partition or (),
                     timeout_s=spec.timeout,
                     stdin=references.expand(spec.stdin, lookup),
                     background=spec.background,

@@ -106,11 +106,13 @@ class File:
 
 @dataclass(frozen=True)
 class Program:
-    """A program that runs as long as the lab does; `ready` is a condition and its port or path, or None."""
+    """A program that runs as long as the lab does; `ready` is a condition and its port or path, or None; `restart` is
+    `on-failure` or nothing."""
 
     name: str
     argv: tuple[str, ...]
     ready: tuple[str, int | str] | None
+    restart: str = ""
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing done in a running lab."""
+    """One thing done in a running lab; `groups` are those of a partition."""
 
     id: str
     action: str
@@ -231,6 +233,7 @@ class Step:
     background: bool = False
     until: str | None = None
     unattended: bool = False
+    groups: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from emulator.lab.base import PAGE_PATTERN, Addresses, AddressText, DnsName, Model, NodeName, Seconds, as_list
+from emulator.lab.base import (
+    PAGE_PATTERN,
+    Addresses,
+    AddressText,
+    DnsName,
+    Model,
+    NodeName,
+    Restart,
+    Seconds,
+    as_list,
+)
 
 CA_FILE = "/run/wirelab/ca.pem"
 """The certificate of the lab's CA, on every node of a lab with TLS."""
@@ -54,6 +64,16 @@ def _pages(value: dict[str, str]) -> dict[str, str]:
 AddressRange = Annotated[
     tuple[IPv4Address, IPv4Address], BeforeValidator(_range, json_schema_input_type=str | list[str])
 ]
+
+
+class Daemon(Model):
+    """What every service may say."""
+
+    restart: Restart | None = Field(
+        None,
+        description="`on-failure`: started again when it ends with a status other than 0 or by a signal, after a delay "
+        "that doubles from 0.1 s, and no more after five failures in a row; left out: it stays dead.",
+    )
 
 
 class DhcpPool(Model):
@@ -103,7 +123,7 @@ class DnsForwarder(Model):
     cache_size: int = Field(1000, ge=0, le=10_000, description="Names kept; 0 turns the cache off.")
 
 
-class Dnsmasq(Model):
+class Dnsmasq(Daemon):
     """dnsmasq: DHCP server and DNS forwarder of a home router."""
 
     dhcp: tuple[DhcpPool, ...] = Field((), description="One pool an interface.")
@@ -115,7 +135,7 @@ class Dnsmasq(Model):
     )
 
 
-class Unbound(Model):
+class Unbound(Daemon):
     """unbound: a recursive resolver (RFC 1034, section 5.3.3) that starts at the lab's own root."""
 
     root_hints: Literal["lab", "none"] = Field(
@@ -127,7 +147,7 @@ class Unbound(Model):
     )
 
 
-class Nsd(Model):
+class Nsd(Daemon):
     """NSD: an authoritative name server for the lab's `zones` that name this node."""
 
 
@@ -144,7 +164,7 @@ class Tls(Model):
     port: int = Field(443, ge=1, le=65535, description="TCP port.")
 
 
-class Http(Model):
+class Http(Daemon):
     """An HTTP/1.1 server (busybox httpd) with fixed pages."""
 
     port: int = Field(80, ge=1, le=65535, description="TCP port.")

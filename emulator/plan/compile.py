@@ -118,7 +118,14 @@ def _services(lab: ResolvedLab, node: Node) -> Iterator[Service]:
     for interface in clients:
         yield udhcpc(node, interface, alone=len(clients) == 1)
     for program in node.programs:
-        yield Service(program.name, program.argv, _ready(program), tools=(program.argv[0],), program=True)
+        yield Service(
+            program.name,
+            program.argv,
+            _ready(program),
+            tools=(program.argv[0],),
+            program=True,
+            restart=program.restart,
+        )
 
 
 def _ready(program: Program) -> Condition | None:
@@ -174,7 +181,7 @@ def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[o
     servers = [entry for entry in everything if entry not in programs and entry not in clients]
     for group in (servers, clients, programs):
         for node, service in group:
-            yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env))
+            yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env), service.restart)
         for node, service in group:
             if service.ready is not None:
                 yield ops.WaitUntil(node.name, service.name, service.ready)
@@ -192,6 +199,8 @@ def _tools(
         tools |= {"iptables-restore", "iptables-save", "conntrack"}
     tools |= {_program(operation.argv) for operation in operations if isinstance(operation, ops.RunCommand)}
     tools |= {_program(step.argv) for scene in lab.scenes for step in scene.steps if step.action == "run"}
+    if any(step.action in ("freeze", "partition") for scene in lab.scenes for step in scene.steps):
+        tools.add("nft")
     tools = {tool for tool in tools if "/" not in tool}  # a path is the node's own file
     tools |= workshop.tools(lab)
     if lab.checks:

@@ -344,11 +344,13 @@ class PutFile(Operation):
 
 @dataclass(frozen=True)
 class StartProcess(Operation):
-    """A daemon in the foreground, as a process of the node; its output is kept."""
+    """A daemon in the foreground, as a process of the node; its output is kept. `restart` is `on-failure` when it is
+    started again after it failed, else nothing."""
 
     service: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    restart: str = ""
 
     def describe(self) -> str:
         return f"start {self.service} on {self.node}"
@@ -357,7 +359,10 @@ class StartProcess(Operation):
         env = [f"{key}={value}" for key, value in self.env.items()]
         words = ["env", *env, *self.argv] if env else self.argv
         log = quote([f"{self.node}-{self.service}.log"])
-        return f'in_node {quote([self.node])} {quote(words)} >"$lab"/log/{log} 2>&1 </dev/null &'
+        command = f"in_node {quote([self.node])} {quote(words)}"
+        if self.restart:
+            command = f"( until {command}; do sleep 1; done )"
+        return f'{command} >"$lab"/log/{log} 2>&1 </dev/null &'
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ Octets that are not UTF-8 travel as lone surrogates (PEP 383).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ class Agent:
         self._control = control
         self._jobs = jobs
         self._spaces: dict[str, spawn.Spaces] = {}
+        self._epoch = 0
         self._crowd = execute.Crowd()
         self._ids: dict[execute.Running, Any] = {}
         self._waiting: list[dict[str, Any]] = []
@@ -68,6 +70,7 @@ class Agent:
         *lines, self._buffer = self._buffer.split(b"\n")
         messages = [json.loads(line) for line in lines if line]
         self._waiting += [message for message in messages if "stop" not in message]
+        self._forget_former()
         unknown = [job["node"] for job in self._waiting if job["node"] not in self._spaces]
         for node in dict.fromkeys(unknown):
             try:
@@ -76,6 +79,17 @@ class Agent:
                 self._refuse([job for job in self._waiting if job["node"] == node], error)
                 self._waiting = [job for job in self._waiting if job["node"] != node]
         self._stop({message["stop"] for message in messages if "stop" in message})
+
+    def _forget_former(self) -> None:
+        """A node that was switched off and on has other namespaces than before."""
+        with contextlib.suppress(OSError, WirelabError):
+            epoch = self._control.ask("epoch")[0]["epoch"]
+            if epoch != self._epoch:
+                self._epoch = epoch
+                for spaces in self._spaces.values():
+                    for descriptor in spaces:
+                        os.close(descriptor)
+                self._spaces.clear()
 
     def _stop(self, wanted: set[Any]) -> None:
         while any(job["id"] in wanted for job in self._waiting):  # asked to end before it was its turn

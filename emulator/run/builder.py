@@ -21,6 +21,7 @@ from emulator.run import kernel
 from emulator.run.apply import apply
 from emulator.run.backends.netns import NetnsHands
 from emulator.run.control import Control, enter_lab
+from emulator.run.restart import RestartHands
 
 _EVENT_EVERY_S = 0.02
 
@@ -41,7 +42,9 @@ def main() -> int:
                 return 1
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            apply(plan, NetnsHands(control, directory, Path(f"/proc/self/fd/{spaces['private']}")), _Progress().tell)
+            make = RestartHands if request.get("restart") else NetnsHands
+            hands = make(control, directory, Path(f"/proc/self/fd/{spaces['private']}"))
+            apply(plan, hands, _Progress().tell)
     except WirelabError as error:
         _say({"error": error.message, "hint": error.hint, "machine": isinstance(error, MachineError)})
         return error.exit_status
@@ -51,7 +54,7 @@ def main() -> int:
     except Exception as error:  # a boundary: what is wrong here is told in one line, and the lab is taken back
         _say({"error": f"the builder failed: {type(error).__name__}: {error}", "hint": None, "machine": False})
         return 1
-    _say({"ok": True})
+    _say({"ok": True, "late": hands.late if isinstance(hands, RestartHands) else []})
     return 0
 
 

@@ -7,7 +7,7 @@ ends forget their neighbours then, as they would when a carrier comes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from emulator.errors import CommandFailed, UsageError
 from emulator.lab.problems import near
@@ -33,10 +33,13 @@ def end_to_switch(lab: ResolvedLab, place: str) -> Interface:
     return peer if peer.bridge else interface
 
 
-def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool) -> None:
-    """Pull the cable at `place`, or put it back and with it the routes that went."""
+def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool, off: Collection[str] = ()) -> None:
+    """Pull the cable at `place`, or put it back and with it the routes that went. At nodes that are `off` nothing is
+    done: their cables have no carrier, and what they need is set when they are switched on."""
     end = end_to_switch(lab, place)
     peer = lab.interface(":".join(end.peer or ()))
+    if end.node in off:
+        return
     commands = [(end, ["link", "set", "dev", end.name, "up" if plugged else "down"])]
     if plugged:
         commands += [(end, ["route", "replace", to, "via", via, "dev", end.name]) for to, via in _routes(lab, end)]

@@ -29,7 +29,8 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from emulator.run import kernel, spawn
+from emulator.run import kernel, power, spawn
+from emulator.run.service import Service
 
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 PRIVATE_PLACES = (
@@ -181,30 +182,6 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int) -> int:
     return 0
 
 
-class Service:
-    """A daemon that this process started."""
-
-    def __init__(self, node: str, name: str, pid: int) -> None:
-        self.node = node
-        self.name = name
-        self.pid = pid
-        self.started = time.time()
-        self.status: int | None = None
-        self.ended: float | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """What `ps` shows; `status` is negative when a signal ended it."""
-        return {
-            "node": self.node,
-            "service": self.name,
-            "pid": self.pid,
-            "running": self.status is None,
-            "status": self.status,
-            "started": self.started,
-            "ended": self.ended,
-        }
-
-
 class Init:
     """Process 1 of the lab."""
 
@@ -222,6 +199,8 @@ class Init:
         self.selector = selectors.DefaultSelector()
         self.private = os.path.join(directory, "private")
         self.own_fds: dict[str, int] = {}
+        self.frozen: set[str] = set()
+        self.epoch = 0
 
     def run(self) -> None:
         """Prepare the namespaces, say that we are ready, then serve until told to stop."""
@@ -240,7 +219,7 @@ class Init:
         _tell(self.ready, {"ok": True})
         os.close(self.ready)
         while not self.stopping:
-            for key, _ in self.selector.select():
+            for key, _ in self.selector.select(self._next_restart()):
                 if key.data == "wake":
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake_read, 4096)
@@ -256,6 +235,7 @@ class Init:
                         self.selector.register(client, selectors.EVENT_READ, "client")
                 else:
                     self._serve(key.fileobj)  # type: ignore[arg-type]
+            self._restart_failed()
 
     def _prepare(self) -> None:
         """Nothing that is mounted here is seen outside; the lab's files live in memory and end with it."""
@@ -289,8 +269,27 @@ class Init:
                 return
             service = self.by_pid.pop(pid, None)
             if service is not None:
-                service.status = os.waitstatus_to_exitcode(status)
-                service.ended = time.time()
+                service.end(os.waitstatus_to_exitcode(status))
+                if service.due is not None:  # what is left of it would hold its port
+                    with contextlib.suppress(OSError):
+                        os.killpg(pid, signal.SIGKILL)
+
+    def _waiting(self) -> list[Service]:
+        return [service for service in self.services.values() if service.due and service.node not in self.frozen]
+
+    def _next_restart(self) -> float | None:
+        """Seconds until a service is to be started again; None when there is none."""
+        due = [service.due for service in self._waiting() if service.due is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _restart_failed(self) -> None:
+        for service in self._waiting():
+            if service.due is not None and service.due <= time.monotonic():
+                service.due = None
+                with contextlib.suppress(OSError):
+                    service.begin(self._spawn(service.request))
+                    service.restarts += 1
+                    self.by_pid[service.pid] = service
 
     def _serve(self, client: socket.socket) -> None:
         fds: list[int] = []
@@ -337,11 +336,29 @@ class Init:
         if what == "signal":
             service = self.services[request["node"], request["service"]]
             if service.status is None:
-                os.kill(service.pid, int(request["signal"]))
+                (os.killpg if request.get("group") else os.kill)(service.pid, int(request["signal"]))
             return {"ok": service.status is None, "service": service.as_json()}, ()
+        if what == "end-service":
+            service = self.services[request["node"], request["service"]]
+            service.restart, service.due = False, None
+            if service.status is None:
+                os.killpg(service.pid, int(request["signal"]))
+            return {"ok": True}, ()
         if what == "services":
             self._reap()
             return {"ok": True, "services": [service.as_json() for service in self.services.values()]}, ()
+        if what == "epoch":
+            return {"ok": True, "epoch": self.epoch}, ()
+        if what == "freeze":
+            self.frozen.add(request["node"])
+            return {"ok": True, "processes": power.stop(self.nets[request["node"]])}, ()
+        if what == "continue":
+            power.go_on(self.nets[request["node"]])
+            self.frozen.discard(request["node"])
+            return {"ok": True}, ()
+        if what == "power-off":
+            self._power_off(request["node"], request["interfaces"])
+            return {"ok": True}, ()
         if what == "commit":
             self.committed = True
             return {"ok": True}, ()
@@ -404,11 +421,43 @@ class Init:
             kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
             kernel.setns(self.own_fds["net"], kernel.CLONE_NEWNET)
 
+    def _power_off(self, node: str, interfaces: list[str]) -> None:
+        """End everything in a node, and give it a new, empty network namespace: its cables are in it, without carrier.
+        The interfaces go first, so that no connection that ends here says goodbye."""
+        old, back = self.nets[node], self.own_fds["net"]
+        power.switch_off(old, interfaces, back)
+        for service in self.services.values():
+            if service.node == node:
+                service.restart, service.due = False, None
+        power.end(old, self._reap)
+        new = power.fresh_namespace(back)
+        try:
+            power.move(old, interfaces, new, back)
+        except OSError:
+            power.move(new, interfaces, old, back)
+            os.close(new)
+            raise
+        self.nets[node] = new
+        self.epoch += 1
+        self.frozen.discard(node)
+        spaces = self.spaces.pop(node, None)
+        for descriptor in {old, *(spaces or ())}:
+            os.close(descriptor)
+        power.forget(os.path.join(self.private, node))
+
     def _start(self, request: dict[str, Any]) -> int:
         node, name = request["node"], request["service"]
         old = self.services.get((node, name))
         if old is not None and old.status is None:
             raise OSError(errno.EEXIST, f"{name} runs on {node} already")
+        pid = self._spawn(request)
+        service = Service(request, pid)
+        self.services[node, name] = service
+        self.by_pid[pid] = service
+        return pid
+
+    def _spawn(self, request: dict[str, Any]) -> int:
+        node, name = request["node"], request["service"]
         spaces = self._node(node)
         log_path = os.path.join(self.directory, "log", f"{node}-{name}.log")
         os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)
@@ -416,14 +465,10 @@ class Init:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             env = spawn.environment(node, request.get("env"))
-            pid = spawn.start(spaces, request["argv"], env, stdin=null, stdout=log, stderr=log)
+            return spawn.start(spaces, request["argv"], env, stdin=null, stdout=log, stderr=log)
         finally:
             os.close(log)
             os.close(null)
-        service = Service(node, name, pid)
-        self.services[node, name] = service
-        self.by_pid[pid] = service
-        return pid
 
 
 if __name__ == "__main__":

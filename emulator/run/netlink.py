@@ -186,6 +186,14 @@ def set_master(index: int, master: int) -> bytes:
     return _encode(message, RTM_SETLINK, _CHANGE)
 
 
+def set_end(index: int, mac: str, mtu_bytes: int, master: int) -> bytes:
+    """The end of a cable as it was made: its MAC, its MTU, and the bridge that it is a port of, or 0."""
+    message = ifinfmsg()
+    message["index"] = index
+    message["attrs"] = [("IFLA_ADDRESS", mac), ("IFLA_MTU", mtu_bytes), ("IFLA_MASTER", master)]
+    return _encode(message, RTM_SETLINK, _CHANGE)
+
+
 def set_up(index: int, *, up: bool = True) -> bytes:
     """Switch an interface on or off."""
     message = ifinfmsg()

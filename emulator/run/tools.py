@@ -23,6 +23,7 @@ PACKAGES: Mapping[str, str] = {
     "iptables-save": "iptables",
     "ldns-keygen": "ldnsutils",
     "ldns-signzone": "ldnsutils",
+    "nft": "nftables",
     "nsd": "nsd",
     "nstat": "iproute2",
     "openssl": "openssl",

@@ -61,6 +61,7 @@ def dnsmasq(lab: ResolvedLab, node: Node) -> Service | None:
         ready=ready,
         files={f"{HOME}/dnsmasq.conf": "".join(f"{line}\n" for line in lines)},
         tools=("dnsmasq",),
+        restart=spec.restart or "",
     )
 
 

@@ -139,7 +139,7 @@ class NetnsHands:
 
     def _create_node(self, operation: ops.CreateNode) -> None:
         kernel.unshare(kernel.CLONE_NEWNET)
-        for setting in sorted(_initial_settings(operation)):
+        for setting in sorted(initial_settings(operation)):
             write_sysctl(*setting)
         node = Node(
             operation.node,
@@ -274,7 +274,12 @@ class NetnsHands:
     def _start(self, operation: ops.StartProcess) -> None:
         try:
             self._control.ask(
-                "start", node=operation.node, service=operation.service, argv=operation.argv, env=dict(operation.env)
+                "start",
+                node=operation.node,
+                service=operation.service,
+                argv=operation.argv,
+                env=dict(operation.env),
+                restart=operation.restart,
             )
         except OSError as error:
             raise _start_error(operation.describe(), operation.argv[0], error) from None
@@ -286,7 +291,7 @@ class NetnsHands:
         def ended() -> str | None:
             for service in self._control.services() if operation.service else ():
                 if (service["node"], service["service"]) == (operation.node, operation.service):
-                    return None if service["running"] else _ending(service["status"])
+                    return None if service["running"] or service["restarting"] else _ending(service["status"])
             return "was never started" if operation.service else None
 
         trouble = waiting.wait_for(operation.condition, private, operation.timeout_s, ended)
@@ -323,7 +328,7 @@ class NetnsHands:
             )
 
 
-def _initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
+def initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
     """Settings that must stand before any interface comes up, so that no frame of the host's own habits is seen."""
     settings = []
     if not operation.ipv6 and os.path.exists("/proc/sys/net/ipv6"):
