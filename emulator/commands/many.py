@@ -92,7 +92,8 @@ def _kept_apart(jobs: Sequence[Job], place: Keeping) -> list[Job]:
     for job in jobs:
         name = (job.file.parent if job.file.name == "lab.yml" else job.file).stem
         word = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:60].strip("-") or "lab"
-        folder = next(name for name in (word, *(f"{word}-{n}" for n in itertools.count(2))) if name not in taken)
+        candidates = itertools.chain([word], (f"{word}-{number}" for number in itertools.count(2)))
+        folder = next(name for name in candidates if name not in taken)
         taken.add(folder)
         result.append(replace(job, keep=str(place.folder / folder)))
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import xml.etree.ElementTree as ET
@@ -42,8 +43,10 @@ def instances(person: Person, name: str) -> list[Path]:
 
 
 def test_all_shipped_labs(user: Person) -> None:
-    file = user.home / "all.xml"
-    done = user.wirelab("verify", "--all", "--jobs", "2", "--junit", str(file), timeout=1800)
+    """They pass, and what is kept of them gives the same verdicts again."""
+    file, folder = user.home / "all.xml", user.home / "all-kept"
+    words = ["--all", "--jobs", "2", "--junit", str(file), "--keep", str(folder)]
+    done = user.wirelab("verify", *words, timeout=1800)
     head, *rows = done.stdout.split("\n\n")[0].splitlines()
     assert head.split() == ["LAB", "PASSED", "FAILED", "UNKNOWN", "SECONDS"]
     cells = {row.split()[0]: row.split()[1:] for row in rows}
@@ -57,6 +60,14 @@ def test_all_shipped_labs(user: Person) -> None:
     assert len(root.findall(".//testcase")) == passed
     assert not root.findall(".//failure") + root.findall(".//error")
     assert not [entry for entry in user.runs.glob("*-verify-*") if (entry / "lab.json").exists()]
+    again = user.json("verify", "--replay", str(folder))
+    for report in again["labs"]:
+        kept = json.loads((folder / report["lab"] / "report.json").read_text())
+        assert {**report, "seconds": 0} == {**kept, "seconds": 0}
+    assert again["total"]["pass"] == passed
+    table = user.wirelab("verify", "--replay", str(folder)).stdout
+    assert [row.split()[:4] for row in table.splitlines()] == [row.split()[:4] for row in done.stdout.splitlines()]
+    shutil.rmtree(folder)
 
 
 def test_a_running_lab_is_not_touched(person: Person, lab_name: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +119,13 @@ def test_frames_without_fields_crash_nothing(wire: Any) -> None:
     for kind in CHECK_KINDS:
         result = wire.verdict(kind, **parameters.get(kind, {}))
         assert "check itself failed" not in result.reason, f"{kind}: {result.reason}"
+
+
+def test_checks_see_packets_through_the_view_alone() -> None:
+    """So none is judged from packets that were altered: the view refuses them."""
+    folder = Path(judge_module.__file__).parent
+    users = [file.name for file in folder.glob("*.py") if re.search(r"evidence\.(frames|interfaces)", file.read_text())]
+    assert users == ["view.py"]
 
 
 def test_a_scene_includes_late_packets_up_to_the_next_scene(wire: Any, build: Any) -> None:
