@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from emulator.capture.recorder import Recorder
+from emulator.capture.recorder import Recorder, Settings
 from emulator.errors import CommandFailed
 from emulator.events import Bus, Event
 from emulator.lab.resolved import Node, ResolvedLab, Scene, Step
@@ -171,7 +171,8 @@ def observe(
         raise CommandFailed(f"cannot write {capture}: {error.strerror}") from None
     try:
         loopbacks = [interface.place for interface in lab.interfaces() if interface.is_loopback]
-        recorder = Recorder(directory, list(lab.nodes), output, [*lab.nodes, *loopbacks] if loopbacks else ())
+        only = [*lab.nodes, *loopbacks] if loopbacks else ()
+        recorder = Recorder(directory, list(lab.nodes), output, only, Settings(live=_switches_nodes_off(lab)))
     finally:
         os.close(output)
     try:
@@ -205,6 +206,12 @@ def observe(
         variables=variables,
         truncated=recorded.truncated,
     )
+
+
+def _switches_nodes_off(lab: ResolvedLab) -> bool:
+    """Whether a scene switches a node off, so that the recording has to look for its interfaces again."""
+    steps = (step for scene in lab.scenes for step in scene.steps)
+    return any(step.action in ("kill", "restart") and ":" not in step.target for step in steps)
 
 
 def _scene(

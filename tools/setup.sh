@@ -17,6 +17,7 @@ need ping iputils-ping
 need curl curl
 need dig bind9-dnsutils
 need iptables-restore iptables
+need nft nftables
 need conntrack conntrack
 need dnsmasq dnsmasq-base
 need unbound unbound

@@ -91,7 +91,7 @@ class Places:
         self._scout = ThreadPoolExecutor(1)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._late: deque[Late] = deque()
-        self._known: dict[tuple[str, int], tuple[str, Ring | None]] = {}
+        self._known: dict[tuple[Source, int], tuple[str, Ring | None]] = {}
         self._rings: set[Ring] = set()
         self._watches: list[Watch] = []
         self._fresh: list[tuple[Source, Watch, Sequence[Change]]] = []
@@ -124,7 +124,7 @@ class Places:
                 if not isinstance(error, OSError):
                     raise error
                 raise _cannot(f"{source.node}:{interface}", error) from error
-        self._known = {(each.source.node, each.index): (each.interface, each.ring) for each in rings}
+        self._known = {(each.source, each.index): (each.interface, each.ring) for each in rings}
         self._rings = {each.ring for each in rings}
         return rings
 
@@ -208,12 +208,12 @@ class Places:
     def open_late(self, source: Source, index: int, interface: str) -> Ring | None:
         """Record an interface that appeared, soon; `take_late` has it then. Nothing happens when it is recorded already
         or not wanted. Returns the ring that had it under another name, which is forgotten."""
-        name, ring = self._known.get((source.node, index), ("", None))
+        name, ring = self._known.get((source, index), ("", None))
         if name == interface:
             return None
         former = self.forget(source, index) if name else ring
         if self._wants(source, interface):
-            self._known[source.node, index] = (interface, None)
+            self._known[source, index] = (interface, None)
             self._send_scout(source, self._open_one, source, index, interface)
         return former
 
@@ -247,7 +247,7 @@ class Places:
         while self._late:
             late = self._late.popleft()
             if late.opened:
-                key = (late.source.node, late.opened.index)
+                key = (late.source, late.opened.index)
                 if self._known.get(key, ("", None)) != (late.opened.interface, None):
                     self.close_ring(late.opened.ring)
                     continue
@@ -258,7 +258,7 @@ class Places:
 
     def forget(self, source: Source, index: int) -> Ring | None:
         """An interface is gone: its ring, if it had one, which is still open."""
-        _name, ring = self._known.pop((source.node, index), ("", None))
+        _name, ring = self._known.pop((source, index), ("", None))
         return ring
 
     def close_ring(self, ring: Ring) -> None:

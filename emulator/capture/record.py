@@ -352,6 +352,7 @@ class _Recording:
                 self._part(self.places.open_late(source, change.index, change.name))
             elif isinstance(change, LinkGone):
                 self._part(self.places.forget(source, change.index))
+                self._look_for_nodes()  # a node that is switched off gets another namespace, and the interface is there
             elif isinstance(change, Missed):
                 self._heed(source, watch, watch.ask())
 
@@ -392,9 +393,12 @@ class _Recording:
             self.poll.unregister(port.ring)
             self.places.close_ring(port.ring)
 
-    def _tick(self, live: Live, now_s: float) -> None:
-        for source in live.more():
+    def _look_for_nodes(self) -> None:
+        for source in self.live.more() if self.live else ():
             self.places.add(source)
+
+    def _tick(self, live: Live, now_s: float) -> None:
+        self._look_for_nodes()
         if live.progress:
             rows = self._rows()
             live.progress(

@@ -127,13 +127,15 @@ def _live(control: Control, sources: Sequence[Source], settings: Settings) -> Li
 
 
 class _NewNodes:
-    """Finds nodes that are added to the running lab, by its facts."""
+    """Finds nodes that are added to the running lab, by its facts, and those that have another network namespace than
+    before, since they were switched off."""
 
     def __init__(self, control: Control, sources: Sequence[Source]) -> None:
         self._control = control
         self._facts = control.directory / "lab.json"
-        self._known = {source.node for source in sources}
+        self._known = {source.node: _identity(source) for source in sources}
         self._seen = self._stamp()
+        self._epoch = 0
 
     def _stamp(self) -> tuple[int, int]:
         try:
@@ -143,16 +145,33 @@ class _NewNodes:
         return info.st_ino, info.st_mtime_ns
 
     def __call__(self) -> list[Source]:
-        stamp = self._stamp()
-        if stamp == self._seen:
-            return []
-        self._seen = stamp
+        found: list[Source] = []
         with contextlib.suppress(OSError, ValueError, KeyError, LabGone):
-            nodes = [node for node in json.loads(self._facts.read_text(encoding="utf-8"))["nodes"]
-                     if node not in self._known]  # fmt: skip
-            self._known.update(nodes)
-            return _sources(self._control, nodes)
-        return []
+            stamp = self._stamp()
+            if stamp != self._seen:
+                self._seen = stamp
+                nodes = json.loads(self._facts.read_text(encoding="utf-8"))["nodes"]
+                found += self._new([node for node in nodes if node not in self._known])
+            epoch = self._control.ask("epoch")[0]["epoch"]
+            if epoch != self._epoch:
+                self._epoch = epoch
+                found += self._new(list(self._known))
+        return found
+
+    def _new(self, nodes: Sequence[str]) -> list[Source]:
+        """Those of `nodes` whose namespace is not known."""
+        found = []
+        for source in _sources(self._control, nodes):
+            if self._known.get(source.node) == _identity(source):
+                os.close(source.namespace_fd)
+            else:
+                self._known[source.node] = _identity(source)
+                found.append(source)
+        return found
+
+
+def _identity(source: Source) -> int:
+    return os.fstat(source.namespace_fd).st_ino
 
 
 def _say(message: dict[str, Any]) -> None:

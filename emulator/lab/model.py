@@ -163,9 +163,12 @@ class StepSpec(Model):
     kill: NodeOrService | None = Field(
         None,
         description="Kill a service, node:service; or a node: its power is cut, and all that it remembers is lost.",
+        examples=["home:dnsmasq", "home"],
     )
     restart: NodeOrService | None = Field(
-        None, description="Start a service again; or switch a node off and on, with everything that the file gives it."
+        None,
+        description="Start a service again; or switch a node off and on, with everything that the file gives it.",
+        examples=["home:dnsmasq", "home"],
     )
     partition: Groups | None = Field(
         None,

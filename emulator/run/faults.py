@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from emulator.errors import CommandFailed, UsageError, WirelabError
+from emulator.errors import CommandFailed, MachineError, UsageError, WirelabError
 from emulator.lab.problems import near
 from emulator.lab.resolved import ResolvedLab
 from emulator.plan import partition
@@ -34,6 +34,8 @@ from emulator.run.session import Job, Session
 
 _ENDED_S = 5.0
 """How long a killed service may take to be gone."""
+
+_OPTIONS = "kernel options CONFIG_NF_TABLES_NETDEV, CONFIG_NETFILTER_EGRESS (Linux 5.16), CONFIG_NF_TABLES_BRIDGE"
 
 _ASKED_S = 2.0
 """How long a service that is asked to end (SIGTERM) may take, before it is killed."""
@@ -77,8 +79,9 @@ class Faults:
         with self._ledger.held():
             if states(self.now()).get(node) == "off":
                 raise UsageError(f"{node} is off, it cannot be frozen", hint=self._hint(f"restart {node}"))
-            self._ledger.add(Fault("freeze", node))
-            self._filter(node, partition.silence(self._cables(node)))
+            if Fault("freeze", node) not in self.now():
+                self._ledger.add(Fault("freeze", node))
+                self._load({node: partition.silence(self._cables(node))}, Fault("freeze", node))
             with Control(self._directory) as control:
                 control.ask("freeze", node=node)
 
@@ -128,10 +131,9 @@ class Faults:
                 raise UsageError("there is another partition already", hint=self._hint("heal"))
             self._ledger.add(fault)
             found = partition.cut(self._lab, fault.groups)
+            self._load(found.rules, fault)
             for place in found.cables:
                 set_cable(self._lab, self._session, place, plugged=False, off=self._off())
-            for switch, rules in found.rules.items():
-                self._filter(switch, rules)
 
     def heal(self) -> list[str]:
         """Take all faults back, and start services again that failed; waits until the lab is as `up` leaves it.
@@ -203,10 +205,27 @@ class Faults:
     def _cables(self, node: str) -> list[str]:
         return [interface.name for interface in self._lab.nodes[node].interfaces if interface.peer]
 
+    def _load(self, rules: Mapping[str, str], fault: Fault) -> None:
+        """Load rules into nodes; where the machine cannot, nothing is left of `fault`."""
+        done = []
+        try:
+            for node, text in rules.items():
+                self._filter(node, text)
+                done.append(node)
+        except WirelabError:
+            table = (partition.SILENCE, "netdev") if fault.kind == "freeze" else (partition.TABLE, "bridge")
+            for node in done:
+                self._filter(node, partition.remove(*table))
+            self._ledger.remove(fault)
+            raise
+
     def _filter(self, node: str, rules: str) -> None:
         result = self._session.run_one(node, ["nft", "-f", "-"], stdin=rules, timeout_s=10)
         if result.status != 0:
-            raise CommandFailed(f"cannot change the packet filter of {node}", hint=result.stderr.strip()[-400:])
+            said = result.stderr.strip()
+            if "not supported" in said:
+                raise MachineError(f"this kernel cannot filter at {node}: {said.splitlines()[0]}", hint=_OPTIONS)
+            raise CommandFailed(f"cannot change the packet filter of {node}", hint=said[-400:])
 
     def _continue(self, node: str) -> None:
         with Control(self._directory) as control:
