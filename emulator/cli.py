@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
 
     ps = command("ps", "lifecycle:ps", "show running labs; or one lab's nodes, addresses and services")
     _lab(ps, running=True, optional=True)
+    ps.add_argument("--all-users", action="store_true", help="root only: the running labs of all users")
     ps.add_argument("--json", action="store_true", help="machine-readable")
 
     execute = command("exec", "inside:execute", "run a command on a node; the exit status is the command's")

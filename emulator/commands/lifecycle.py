@@ -65,7 +65,9 @@ def down(options: argparse.Namespace) -> int:
 
 
 def ps(options: argparse.Namespace) -> int:
-    """Show running labs, or one."""
+    """Show running labs, or one, or those of everybody."""
+    if options.all_users:
+        return _ps_everyone(options)
     runs.tidy()
     if options.lab is not None:
         return _ps_one(options.lab, as_json=options.json)
@@ -83,6 +85,30 @@ def ps(options: argparse.Namespace) -> int:
         state = f"{row['services']} running" + (f"; {'; '.join(bad)}" if bad else "")
         faults = ["; ".join(fault["text"] for fault in row["faults"])] if broken else []
         table.append([row["name"], row["lab"], str(row["nodes"]), state, _age(row["started"]), *faults])
+    _print_table(table)
+    return 0
+
+
+def _ps_everyone(options: argparse.Namespace) -> int:
+    """The labs of all users, for root."""
+    from emulator.run import everyone
+
+    if options.lab is not None:
+        raise UsageError("`--all-users` shows all labs: no LAB goes with it", hint="wirelab ps --all-users")
+    rows, troubles = everyone.labs()
+    for trouble in troubles:
+        print(one_line(f"wirelab: {trouble}"), file=sys.stderr)
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    if not rows:
+        print("no lab is running", file=sys.stderr)
+        return 0
+    table = [["USER", "NAME", "LAB", "NODES", "SERVICES", "UP", "PID"]]
+    for row in rows:
+        state = f"{row['services']} running" + (f", {row['failed']} ended" if row["failed"] else "")
+        words = [row["user"], row["name"], row["lab"], str(row["nodes"]), state, _age(row["started"]), str(row["pid"])]
+        table.append([one_line(word) for word in words])
     _print_table(table)
     return 0
 

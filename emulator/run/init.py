@@ -22,6 +22,7 @@ import selectors
 import shutil
 import signal
 import socket
+import stat
 import sys
 import time
 from typing import Any
@@ -87,6 +88,9 @@ def _make_directory(directory: str) -> None:
     for attempt in range(20):
         try:
             os.makedirs(base, 0o700, exist_ok=True)
+            info = os.lstat(base)
+            if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
+                raise PermissionError(errno.EPERM, f"{base} is somebody else's")  # made since `runs.base` looked
             os.mkdir(fresh, 0o700)
             break
         except FileNotFoundError:  # another lab's keeper removed the empty base folder in between

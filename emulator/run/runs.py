@@ -36,7 +36,8 @@ def base() -> Path:
     """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     with contextlib.suppress(OSError):
-        if runtime.startswith("/") and os.stat(runtime).st_uid == os.geteuid() and os.access(runtime, os.W_OK):
+        info = os.stat(runtime if runtime.startswith("/") else "")
+        if info.st_uid == os.geteuid() and not info.st_mode & 0o022 and os.access(runtime, os.W_OK):
             return _own(Path(runtime) / "wirelab")
     return _own(Path("/tmp") / f"wirelab-{os.geteuid()}")  # noqa: S108 - ownership and mode are checked
 
