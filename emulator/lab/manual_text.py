@@ -88,8 +88,8 @@ nodes:
         "Services",
         """\
 Services are real daemons, one process each, in the network of their node. A step can `kill`, `restart` and `reload`
-them as `node:service`, for instance `home:dnsmasq`; with `restart: on-failure` they come back by themselves. The DHCP client needs no entry here: `interfaces: {eth0: dhcp}` starts
-it, and it is called `udhcpc`.""",
+them as `node:service`, for instance `home:dnsmasq`; with `restart: on-failure` they come back by themselves. The DHCP
+client needs no entry here: `interfaces: {eth0: dhcp}` starts it, and it is called `udhcpc`.""",
         """\
 nodes:
   resolver: {services: {unbound: {}}}
@@ -150,12 +150,12 @@ zones:
         "Scenes",
         "SceneSpec",
         """\
-Scenes are what `wirelab verify` does while every interface is recorded, one after the other. They bring about what
-the checks are about: they renew the lease, forget the neighbour, empty the cache. A step does one thing: `run` a
-command, pull (`unplug`) or put back (`plug`) a cable, `freeze` a node and let it `continue`, `kill` and `restart` a
-service or a whole node, cut the lab apart (`partition`), `heal` all of it, `reload` a service, or `stop` a command that
-runs in the background. On a node that is frozen or off no command runs. A command is split into words as a POSIX shell does it, but no shell runs it: write `sh -c '…'` for
-one. Instead of a `sleep`, wait with `until` for what you wait for.""",
+Scenes are what `wirelab verify` does while every interface is recorded, one after the other. They bring about what the
+checks are about: they renew the lease, forget the neighbour, empty the cache. A step does one thing: `run` a command,
+pull (`unplug`) or put back (`plug`) a cable, `freeze` a node and let it `continue`, `kill` and `restart` a service or
+a whole node, cut the lab apart (`partition`), `heal` all of it, `reload` a service, or `stop` a command that runs in
+the background. On a node that is frozen or off no command runs. A command is split into words as a POSIX shell does
+it, but no shell runs it: write `sh -c '…'` for one. Instead of a `sleep`, wait with `until` for what you wait for.""",
         """\
 scenes:
   - name: serve
