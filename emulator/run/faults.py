@@ -26,6 +26,7 @@ from emulator.lab.problems import near
 from emulator.lab.resolved import ResolvedLab
 from emulator.plan import partition
 from emulator.plan.restart import restart_plan
+from emulator.run import tools
 from emulator.run.cables import end_to_switch, set_cable
 from emulator.run.control import Control
 from emulator.run.fault_file import Fault, Ledger, states
@@ -209,6 +210,8 @@ class Faults:
         """Load rules into nodes; where the machine cannot, nothing is left of `fault`."""
         done = []
         try:
+            if rules and tools.missing(["nft"]):
+                raise MachineError("this machine lacks nft (package nftables)", hint=tools.package_hint(["nft"]))
             for node, text in rules.items():
                 self._filter(node, text)
                 done.append(node)
