@@ -1,6 +1,6 @@
 """The lab's first process. Run as a program, standard library only:
 
-    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD
+    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD [SHARED]
 
 It becomes two processes. The *keeper* stays outside: it makes the run directory, and removes it when the lab has ended,
 however it ended. The *init* is the first process of the lab's own user, network, mount, PID, UTS and IPC namespaces: it
@@ -25,27 +25,16 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from emulator.run import kernel, power, spawn
+from emulator.run import kernel, power, spawn, view
 from emulator.run.service import Service
 
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
-PRIVATE_PLACES = (
-    "run",
-    "tmp",
-    "dev/shm",
-    "var/tmp",
-    "var/log",
-    "var/lib/misc",
-    "var/lib/dhcp",
-    "var/lib/unbound",
-    "var/lib/nsd",
-)
-"""Folders of which each node has its own, empty at first, in memory."""
 OWN_FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
 
 
@@ -111,6 +100,7 @@ def _tell(ready: int, message: dict[str, Any]) -> None:
 
 
 def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
+    as_root = os.geteuid() == 0
     kernel.adopt_orphans()
     mapped_read, mapped_write = os.pipe2(os.O_CLOEXEC)
     unshared_read, unshared_write = os.pipe2(os.O_CLOEXEC)
@@ -122,7 +112,7 @@ def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
             kernel.unshare(kernel.CLONE_NEWUSER)
             os.write(unshared_write, b"1")
             if os.read(mapped_read, 1) == b"1":
-                status = _enter(directory, lab, lifeline, ready)
+                status = _enter(directory, lab, lifeline, ready, as_root=as_root)
         except OSError as error:
             _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
         finally:
@@ -168,7 +158,7 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def _enter(directory: str, lab: str, lifeline: int, ready: int) -> int:
+def _enter(directory: str, lab: str, lifeline: int, ready: int, *, as_root: bool) -> int:
     """In the new user namespace: make the others, and let a child be their first process."""
     if os.geteuid() != 0:
         os.setresgid(0, 0, 0)
@@ -177,7 +167,7 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int) -> int:
     if os.fork() == 0:
         status = 1
         try:
-            Init(directory, lab, lifeline, ready).run()
+            Init(directory, lab, lifeline, ready, _shared(), as_root=as_root).run()
             status = 0
         except OSError as error:
             _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
@@ -186,10 +176,24 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int) -> int:
     return 0
 
 
+def _shared() -> list[view.Shared]:
+    """What the user agreed to share, as the process that started this one says it."""
+    return [view.Shared(*entry) for entry in json.loads(sys.argv[5])] if len(sys.argv) > 5 else []
+
+
 class Init:
     """Process 1 of the lab."""
 
-    def __init__(self, directory: str, lab: str, lifeline: int, ready: int) -> None:
+    def __init__(
+        self,
+        directory: str,
+        lab: str,
+        lifeline: int,
+        ready: int,
+        shared: Sequence[view.Shared] = (),
+        *,
+        as_root: bool = False,
+    ) -> None:
         self.directory = directory
         self.lab = lab
         self.lifeline = lifeline
@@ -201,7 +205,11 @@ class Init:
         self.services: dict[tuple[str, str], Service] = {}
         self.by_pid: dict[int, Service] = {}
         self.selector = selectors.DefaultSelector()
-        self.private = os.path.join(directory, "private")
+        self.private = view.LAB_PLACE
+        self.run_directory = -1
+        self.shared = shared
+        self.as_root = as_root
+        self.binds: dict[str, list[tuple[int, str, bool]]] = {}
         self.own_fds: dict[str, int] = {}
         self.frozen: set[str] = set()
         self.epoch = 0
@@ -243,11 +251,10 @@ class Init:
 
     def _prepare(self) -> None:
         """Nothing that is mounted here is seen outside; the lab's files live in memory and end with it."""
-        kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-        with contextlib.suppress(OSError):  # where /proc is partly hidden (containers) the old view stays
-            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-        os.mkdir(self.private, 0o700)
-        kernel.mount("wirelab", self.private, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
+        private = os.path.join(self.directory, "private")
+        os.mkdir(private, 0o700)
+        self.run_directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        view.close(private, self.shared, as_root=self.as_root)
         kernel.sethostname(self.lab[:63])
         for name in ("user", "mnt", "uts", "ipc", "net", "pid"):
             self.own_fds[name] = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -255,11 +262,7 @@ class Init:
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        listener.bind(
-            f"/proc/self/fd/{folder}/ctl"
-        )  # a socket's path has at most 107 octets, the directory's may be long
-        os.close(folder)
+        listener.bind(f"/proc/self/fd/{self.run_directory}/ctl")  # the path is short, and outside the lab's own root
         listener.listen(128)
         return listener
 
@@ -363,6 +366,10 @@ class Init:
         if what == "power-off":
             self._power_off(request["node"], request["interfaces"])
             return {"ok": True}, ()
+        if what == "bind":
+            entry = [shared.path for shared in self.shared].index(request["path"])
+            self.binds.setdefault(request["node"], []).append((entry, request["target"], request["writable"] is True))
+            return {"ok": True}, ()
         if what == "commit":
             self.committed = True
             return {"ok": True}, ()
@@ -380,50 +387,45 @@ class Init:
     def _make_places(self, name: str) -> spawn.Spaces:
         net = self.nets[name]
         home = os.path.join(self.private, name)
-        resolv_conf = os.path.realpath("/etc/resolv.conf")
         try:
             kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
             kernel.sethostname(name)
             kernel.setns(net, kernel.CLONE_NEWNET)
             with contextlib.suppress(OSError):  # without its own /sys a node sees the lab's; nothing of ours reads it
-                kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+                flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY
+                kernel.mount("sysfs", "/sys", "sysfs", flags)
+            for place in view.PRIVATE_PLACES:
+                own = os.path.join(home, place)
+                os.makedirs(own, exist_ok=True)
+                if place in ("tmp", "dev/shm", "var/tmp"):
+                    os.chmod(own, 0o1777)  # noqa: S103 - the usual mode of /tmp
+                kernel.mount(own, f"/{place}", "", kernel.MS_BIND)
             os.makedirs(os.path.join(home, "etc"), exist_ok=True)
             for file in OWN_FILES:
-                path = os.path.join(home, file)
-                if not os.path.exists(path):
-                    with open(path, "w", encoding="utf-8") as stream:
-                        stream.write(f"{name}\n" if file == "etc/hostname" else "")
-            sources = {file: os.open(os.path.join(home, file), os.O_PATH | os.O_CLOEXEC) for file in OWN_FILES}
-            for place in PRIVATE_PLACES:
-                if os.path.isdir(f"/{place}"):
-                    own = os.path.join(home, place)
-                    os.makedirs(own, exist_ok=True)
-                    if place in ("tmp", "dev/shm", "var/tmp"):
-                        os.chmod(own, 0o1777)  # noqa: S103 - the usual mode of /tmp
-            binds = [
-                (os.open(os.path.join(home, place), os.O_PATH | os.O_CLOEXEC), f"/{place}")
-                for place in PRIVATE_PLACES
-                if os.path.isdir(f"/{place}")
-            ]
-            for source, target in binds:
-                kernel.mount(f"/proc/self/fd/{source}", target, "", kernel.MS_BIND)
-            for file, source in sources.items():
-                target = resolv_conf if file == "etc/resolv.conf" else f"/{file}"
-                if not os.path.exists(target) and target.startswith(tuple(f"/{place}/" for place in PRIVATE_PLACES)):
-                    os.makedirs(os.path.dirname(target), exist_ok=True)
-                    with open(target, "x", encoding="utf-8"):
-                        pass
-                if os.path.exists(target):
-                    kernel.mount(f"/proc/self/fd/{source}", target, "", kernel.MS_BIND)
-                os.close(source)
-            for source, _ in binds:
-                os.close(source)
+                self._own_file(name, file)
+            for number, target, writable in self.binds.get(name, ()):
+                view.bind(number, target, writable=writable)
+            view.finish_node()
             flags = os.O_RDONLY | os.O_CLOEXEC
             return spawn.Spaces(net, os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags))
         finally:
             kernel.setns(self.own_fds["mnt"], kernel.CLONE_NEWNS)
             kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
             kernel.setns(self.own_fds["net"], kernel.CLONE_NEWNET)
+
+    def _own_file(self, node: str, file: str) -> None:
+        """Let the node see its own file of /etc; what a link of the machine's /etc leads to in /run is made there."""
+        source = os.path.join(self.private, node, file)
+        if not os.path.exists(source):
+            with open(source, "w", encoding="utf-8") as stream:
+                stream.write(f"{node}\n" if file == "etc/hostname" else "")
+        target = os.path.realpath(f"/{file}")
+        if not os.path.exists(target) and target.startswith(tuple(f"/{place}/" for place in view.PRIVATE_PLACES)):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "x", encoding="utf-8"):
+                pass
+        if os.path.exists(target):
+            kernel.mount(source, target, "", kernel.MS_BIND)
 
     def _power_off(self, node: str, interfaces: list[str]) -> None:
         """End everything in a node, and give it a new, empty network namespace: its cables are in it, without carrier.
@@ -463,9 +465,10 @@ class Init:
     def _spawn(self, request: dict[str, Any]) -> int:
         node, name = request["node"], request["service"]
         spaces = self._node(node)
-        log_path = os.path.join(self.directory, "log", f"{node}-{name}.log")
-        os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)
-        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir("log", 0o700, dir_fd=self.run_directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        log = os.open(f"log/{node}-{name}.log", flags, 0o600, dir_fd=self.run_directory)
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             env = spawn.environment(node, request.get("env"))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import socket
 import struct
+from collections.abc import Container
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -31,9 +33,19 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 MS_SLAVE = 0x80000
 
+MNT_DETACH = 0x2
+
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+_SYS_MOUNT_SETATTR = 442
+"""The same number on all machines but Alpha, where the call is not found and ENOSYS is the answer."""
+_AT_RECURSIVE = 0x8000
 
 FDS_A_MESSAGE = 200
 """File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
@@ -61,6 +73,34 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     """Mount `source` on `target`."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Take away what is mounted on `target`, with all below it; who has it open keeps it."""
+    _check(_libc.umount2(target.encode(), MNT_DETACH), f"unmount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make the mount at `new` the root of this mount namespace, and move the old root to `old`, which is below it."""
+    _check(_libc.pivot_root(new.encode(), old.encode()), "pivot_root")
+
+
+def set_mount_attributes(path: str, attributes: int) -> None:
+    """Set `attributes` (MOUNT_ATTR_…) on the mount at `path` and on all below it (mount_setattr(2), Linux 5.12)."""
+    values = (ctypes.c_uint64 * 4)(attributes, 0, 0, 0)
+    numbers = (ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(-1))
+    flags, size = ctypes.c_uint(_AT_RECURSIVE), ctypes.c_size_t(ctypes.sizeof(values))
+    _check(_libc.syscall(*numbers, path.encode(), flags, ctypes.byref(values), size), f"mount_setattr {path}")
+
+
+def keep_capabilities(kept: Container[int]) -> None:
+    """Let no program that this process starts from now on have any capability but those in `kept`, not even as root
+    (the bounding set of capabilities(7))."""
+    for number in range(64):
+        if number not in kept and _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
+            if ctypes.get_errno() == errno.EINVAL:  # this kernel knows no higher one
+                return
+            _check(-1, "prctl")
 
 
 def sethostname(name: str) -> None:

@@ -12,6 +12,28 @@ from emulator.run import kernel
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+CAPABILITIES = frozenset(
+    (
+        0,  # CAP_CHOWN
+        1,  # CAP_DAC_OVERRIDE
+        3,  # CAP_FOWNER
+        4,  # CAP_FSETID
+        5,  # CAP_KILL
+        6,  # CAP_SETGID
+        7,  # CAP_SETUID
+        8,  # CAP_SETPCAP
+        10,  # CAP_NET_BIND_SERVICE
+        11,  # CAP_NET_BROADCAST
+        12,  # CAP_NET_ADMIN
+        13,  # CAP_NET_RAW
+        18,  # CAP_SYS_CHROOT
+    )
+)
+"""What root of a node may do in the lab's user namespace (numbers of linux/capability.h): everything with its network,
+files and users. Without CAP_SYS_ADMIN nothing that it sees can be mounted otherwise, and without that and
+CAP_SYS_PTRACE it cannot get at the lab's first process, whose capabilities it lacks (ptrace(2))."""
+
+
 class Spaces(NamedTuple):
     """Open descriptors of a node's namespaces."""
 
@@ -91,6 +113,7 @@ def _become(
         os.chdir(cwd)
     except OSError:
         os.chdir("/")
+    kernel.keep_capabilities(CAPABILITIES)
     high = [os.dup(stream) if stream < 3 else stream for stream in streams]
     for target, stream in enumerate(high):
         os.dup2(stream, target, inheritable=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import select
 import socket
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emulator.plan.ops import Condition
+from emulator.run import private_files
 from emulator.run.spawn import PATH
 
 _TCP_LISTEN = "0A"
@@ -51,7 +51,7 @@ def wait_for(condition: Condition, private: Path, timeout_s: float, ended: Calla
 
 def _holds(condition: Condition, private: Path) -> bool:
     if condition.kind == "file":
-        return os.path.exists(private / condition.path.lstrip("/"))
+        return private_files.exists(private, condition.path)
     if condition.kind == "udp-port":
         return _bound("udp", condition.port)
     if condition.kind == "tcp-port":

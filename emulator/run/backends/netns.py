@@ -17,7 +17,7 @@ from pathlib import Path
 
 from emulator.errors import CommandFailed, MachineError, WirelabError, printable
 from emulator.plan import ops
-from emulator.run import execute, kernel, netlink, spawn, waiting
+from emulator.run import execute, kernel, netlink, private_files, spawn, waiting
 from emulator.run.control import Control, LabGone
 
 BRIDGE_INDEX = 2
@@ -234,10 +234,9 @@ class NetnsHands:
         kernel.setns(self._nodes[node].namespace_fd, kernel.CLONE_NEWNET)
 
     def _write_file(self, operation: ops.WriteFile) -> None:
-        path = self._private / operation.node / operation.path.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(operation.content, encoding="utf-8")
-        path.chmod(operation.mode)
+        descriptor = private_files.create(self._private / operation.node, operation.path, operation.mode)
+        with open(descriptor, "wb") as stream:
+            stream.write(operation.content.encode())
 
     def _prepare(self, operation: ops.Prepare) -> None:
         workshop = self._private / ops.WORKSHOP
@@ -264,11 +263,8 @@ class NetnsHands:
             )
 
     def _put_file(self, operation: ops.PutFile) -> None:
-        path = self._private / operation.node / operation.path.lstrip("/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, operation.mode)
+        descriptor = private_files.create(self._private / operation.node, operation.path, operation.mode)
         with open(descriptor, "wb") as stream:
-            os.fchmod(descriptor, operation.mode)
             stream.write((self._private / ops.WORKSHOP / operation.source).read_bytes())
 
     def _start(self, operation: ops.StartProcess) -> None:
