@@ -251,7 +251,7 @@ class Faults:
         plan = restart_plan(self._lab, nodes, services, pulled=self._pulled(faults), settle=settle)
         try:
             late = boot(self._directory, plan)
-        except WirelabError:
+        except BaseException:
             for node in nodes:
                 self._kill(node)
             raise
