@@ -33,6 +33,12 @@ def _lab(parser: argparse.ArgumentParser, *, running: bool = False, many: bool =
     argument.completer = _complete_running if running else _complete_any  # type: ignore[attr-defined]
 
 
+def _binds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-binds", action="store_true", help="let nodes see the files of this machine that the lab file names"
+    )
+
+
 def _complete_running(**_: object) -> list[str]:
     from emulator.run import runs
 
@@ -104,6 +110,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     up = command("up", "lifecycle:up", "bring a lab up")
     _lab(up)
     up.add_argument("--name", help="name of the instance (default: the lab's name)")
+    _binds(up)
     up.add_argument("--json", action="store_true", help="machine-readable")
 
     down = command("down", "lifecycle:down", "take labs down")
@@ -130,6 +137,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     verify.add_argument(
         "--jobs", type=_at_least_one, metavar="N", help="of several labs, so many at a time (default: one a core)"
     )
+    _binds(verify)
     verify.add_argument("--break", dest="twin", metavar="TWIN", help="break a fresh instance in this way first")
     verify.add_argument("--json", action="store_true", help="machine-readable")
     verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")

@@ -23,6 +23,7 @@ from emulator.observe import Player, observe
 from emulator.plan.compile import compile_plan
 from emulator.plan.ops import Plan
 from emulator.run import runs, tools
+from emulator.run.consent import Agreement, agree
 from emulator.run.control import Control
 from emulator.run.fault_file import check_runs
 from emulator.run.faults import Faults
@@ -146,13 +147,21 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def up(source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None) -> RunningLab:
+def up(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    twin: str | None = None,
+    bus: Bus | None = None,
+    allow_binds: Agreement = False,
+) -> RunningLab:
     """Bring a lab up; returns when every service answers. The lab ends with this process unless it is left (`leave`).
 
     Args:
         source: a shipped lab's name, a lab file or its folder.
         name: the name of the instance; default: the lab's own.
         twin: build it broken by the patch of this twin.
+        allow_binds: the user agrees to share what the lab file's `binds` name; or a function that is asked for it.
 
     Raises:
         LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
@@ -161,8 +170,9 @@ def up(source: str | Path, *, name: str | None = None, twin: str | None = None, 
     lab, document = load_lab(path, twin=twin)
     plan = compile_plan(lab)
     _lacking(plan)
+    shared = agree(((node.name, bind) for node in lab.nodes.values() for bind in node.binds), allow_binds)
     started = time.time()
-    start = runs.Start(name or lab.name)
+    start = runs.Start(name or lab.name, shared)
     builder = None
     try:
         builder = _start_builder(start.folder)
@@ -272,6 +282,7 @@ def verify(
     capture: str | Path | None = None,
     keep: str | Path | None = None,
     fresh: bool = False,
+    allow_binds: Agreement = False,
 ) -> Proof:
     """Prove a lab layer by layer.
 
@@ -282,6 +293,7 @@ def verify(
         capture: write the packets there (pcapng).
         keep: the folder that all of it is kept in, for `replay`; it must be new or empty.
         fresh: always in an instance of its own, even if a lab of that name runs.
+        allow_binds: as of `up`, for an instance of its own.
     """
     with _keeping(keep) as place:
         if twin is None and not fresh and target in runs.names():
@@ -291,7 +303,8 @@ def verify(
             finally:
                 lab.close()
         source = source_of(target)
-        with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
+        name = f"{_short_name(source)}-verify-{os.getpid()}"
+        with up(source, name=name, twin=twin, bus=bus, allow_binds=allow_binds) as lab:
             if twin is not None:
                 player = Player(lab.lab, lab.session, lab.directory, {})
                 for step in lab.lab.twins[twin].steps:

@@ -44,7 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
-        "markers", 'lab(source, scope="test"): the lab that the fixture `lab` brings up; scope: test or module'
+        "markers",
+        'lab(source, scope="test", allow_binds=False): the lab that the fixture `lab` brings up; scope: test or '
+        "module; allow_binds: its nodes see the files that its `binds` name",
     )
 
 
@@ -92,7 +94,11 @@ def lab(request: pytest.FixtureRequest) -> Generator[RunningLab, None, None]:
     if marker is None or not marker.args:
         raise pytest.UsageError('the fixture `lab` needs a marker: @pytest.mark.lab("nat")')
     shared = marker.kwargs.get("scope", "test") == "module"
-    running = _module_lab(request, marker.args[0]) if shared else _bring_up(marker.args[0])
+    allow_binds = marker.kwargs.get("allow_binds") is True
+    if shared:
+        running = _module_lab(request, marker.args[0], allow_binds=allow_binds)
+    else:
+        running = _bring_up(marker.args[0], allow_binds=allow_binds)
     try:
         folder = Path(request.config.getoption("--lab-artefacts"))
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.nodeid).strip("-")[-150:]
@@ -107,18 +113,18 @@ def lab(request: pytest.FixtureRequest) -> Generator[RunningLab, None, None]:
             running.down()
 
 
-def _bring_up(source: str | Path) -> RunningLab:
+def _bring_up(source: str | Path, *, allow_binds: bool) -> RunningLab:
     from emulator import controller
 
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source).name.removesuffix(".yml")).strip("-") or "lab"
-    return controller.up(source, name=f"{name[:30]}-test-{os.getpid()}-{next(_numbers)}")
+    return controller.up(source, name=f"{name[:30]}-test-{os.getpid()}-{next(_numbers)}", allow_binds=allow_binds)
 
 
-def _module_lab(request: pytest.FixtureRequest, source: str | Path) -> RunningLab:
+def _module_lab(request: pytest.FixtureRequest, source: str | Path, *, allow_binds: bool) -> RunningLab:
     module = request.node.getparent(pytest.Module)
     labs = module.stash.setdefault(_module_key, {})
     if str(source) not in labs:
-        running = _bring_up(source)
+        running = _bring_up(source, allow_binds=allow_binds)
         labs[str(source)] = running
         module.addfinalizer(running.down)
     found: RunningLab = labs[str(source)]

@@ -25,11 +25,12 @@ LOG_OCTETS = 8192
 def up(options: argparse.Namespace) -> NoReturn:
     """Bring a lab up and leave it running."""
     from emulator import controller
+    from emulator.commands.consent import agreement
     from emulator.commands.progress import progress
 
     began = time.monotonic()
     with progress() as bus:
-        lab = controller.up(options.lab, name=options.name, bus=bus)
+        lab = controller.up(options.lab, name=options.name, bus=bus, allow_binds=agreement(options))
     seconds = time.monotonic() - began
     if options.json:
         facts = runs.facts(lab.directory)

@@ -46,6 +46,7 @@ class Job:
     lab: str
     file: Path
     keep: str = ""
+    allow_binds: bool = False
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -147,18 +148,19 @@ def wanted(options: argparse.Namespace) -> list[Job]:
         return jobs
     from emulator.controller import source_of
 
-    return [Job(target, source_of(target).absolute()) for target in options.lab]
+    return [Job(target, source_of(target).absolute(), allow_binds=options.allow_binds) for target in options.lab]
 
 
 def _argv(job: Job) -> list[str]:
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from emulator.commands.many import prove; sys.exit(prove())"
-    return [sys.executable, "-c", code, str(job.file), str(os.getpid()), job.keep]
+    return [sys.executable, "-c", code, str(job.file), str(os.getpid()), job.keep, "binds" if job.allow_binds else ""]
 
 
 def prove() -> int:
     """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`, and
-    keep the verification in the folder `sys.argv[3]`, unless that is empty."""
+    keep the verification in the folder `sys.argv[3]`, unless that is empty. The user has agreed to what the file's
+    `binds` name if `sys.argv[4]` is `binds`; nobody can be asked here."""
     kernel.die_with_parent(signal.SIGKILL)
     if os.getppid() != int(sys.argv[2]):
         return EXIT_FAILED
@@ -168,7 +170,9 @@ def prove() -> int:
     from emulator import controller
 
     try:
-        report = controller.verify(sys.argv[1], keep=sys.argv[3] or None, fresh=True, bus=bus).report
+        report = controller.verify(
+            sys.argv[1], keep=sys.argv[3] or None, fresh=True, bus=bus, allow_binds=sys.argv[4] == "binds"
+        ).report
     except WirelabError as error:
         _say({"error": render(error).removeprefix("wirelab: "), "status": error.exit_status})
         return error.exit_status

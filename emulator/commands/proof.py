@@ -25,10 +25,18 @@ def verify(options: argparse.Namespace) -> int:
 
         return many.verify(options)
     from emulator import controller
+    from emulator.commands.consent import agreement
     from emulator.commands.progress import progress
 
     with progress() as bus:
-        proof = controller.verify(options.lab[0], twin=options.twin, bus=bus, capture=options.write, keep=options.keep)
+        proof = controller.verify(
+            options.lab[0],
+            twin=options.twin,
+            bus=bus,
+            capture=options.write,
+            keep=options.keep,
+            allow_binds=agreement(options),
+        )
     return show(options, proof)
 
 

@@ -24,6 +24,7 @@ from emulator.lab.base import (
     Template,
     as_list,
 )
+from emulator.lab.binds import Binds
 from emulator.lab.services import Services
 
 Kind = Literal["host", "router", "switch"]
@@ -316,6 +317,12 @@ class NodeSpec(Model):
     )
     env: dict[Annotated[str, Field(pattern=VARIABLE_PATTERN)], str] = Field(
         default_factory=dict, description="Environment of the node's processes.", examples=[{"TZ": "UTC"}]
+    )
+    binds: Binds = Field(
+        (),
+        description="Files and folders of the machine that the node sees, SOURCE[:TARGET][:ro]. The user has to agree: "
+        "`--allow-binds`, or a question on a terminal.",
+        examples=[["./app:/opt/app:ro"]],
     )
     exec: tuple[Command, ...] = Field(
         (), description="Commands run once the node's services answer.", examples=[["ip neighbour flush all"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv6Address, IPv6Interface, ip_address
@@ -9,6 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from emulator.lab import references
+from emulator.lab.binds import resolve_binds
 from emulator.lab.checks.base import Check
 from emulator.lab.checks.frames import CommandOutput
 from emulator.lab.document import Path
@@ -336,6 +338,7 @@ class _Resolver:
             hosts=tuple((host, address) for host, address in hosts if address is not None),
             files=tuple(self._files(name, spec)),
             programs=tuple(self._programs(name, spec)),
+            binds=resolve_binds(spec.binds, posixpath.dirname(self.problems.document.file)),
         )
 
     def _trust(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 
+from emulator.lab.binds import Bind
 from emulator.lab.checks.base import Check
 from emulator.lab.model import BreakSpec
 from emulator.lab.nodes import FirewallSpec, Kind, NatSpec
@@ -145,6 +146,7 @@ class Node:
     hosts: tuple[tuple[str, AnyAddress], ...] = ()
     files: tuple[File, ...] = ()
     programs: tuple[Program, ...] = ()
+    binds: tuple[Bind, ...] = ()
 
     def interface(self, name: str) -> Interface:
         """The interface called `name`; KeyError when there is none."""

@@ -23,6 +23,7 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
     services = {node.name: list(_services(lab, node)) for node in lab.nodes.values()}
     operations = (
         *_nodes(lab),
+        *_binds(lab),
         *_links(lab),
         *_addresses(lab),
         *_routes(lab),
@@ -102,6 +103,12 @@ def _settings(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
         for key, value in node.sysctls.items():
             yield ops.SetSysctl(node.name, key, value)
+
+
+def _binds(lab: ResolvedLab) -> Iterator[ops.Operation]:
+    for node in lab.nodes.values():
+        for bind in node.binds:
+            yield ops.BindPath(node.name, bind.source, bind.target, bind.read_only)
 
 
 def _rules(lab: ResolvedLab) -> Iterator[ops.Operation]:

@@ -343,6 +343,29 @@ class PutFile(Operation):
 
 
 @dataclass(frozen=True)
+class BindPath(Operation):
+    """A file or folder of the machine that the node sees, if the user agrees."""
+
+    source: str
+    target: str
+    read_only: bool
+
+    def describe(self) -> str:
+        way = "to read" if self.read_only else "to read and change"
+        return f"show {self.source} of this machine on {self.node} at {self.target}, {way}"
+
+    def shell(self) -> str:
+        source, target = quote([self.source]), quote([self.target])
+        lines = [
+            f"[ -e {target} ] || {{ echo {quote([self.target + ' is not there: make it first'])} >&2; exit 1; }}",
+            f"mount --bind {source} {target}",
+        ]
+        if self.read_only:
+            lines.append(f"mount -o remount,bind,ro {target}")
+        return "\n".join(f"printf '%s\\n' {quote([line])} >>\"$lab\"/{quote([self.node])}/binds" for line in lines)
+
+
+@dataclass(frozen=True)
 class StartProcess(Operation):
     """A daemon in the foreground, as a process of the node; its output is kept. `restart` is `on-failure` when it is
     started again after it failed, else nothing."""

@@ -209,7 +209,7 @@ class Init:
         self.run_directory = -1
         self.shared = shared
         self.as_root = as_root
-        self.binds: dict[str, list[tuple[int, str, bool]]] = {}
+        self.binds: dict[str, dict[str, tuple[int, bool]]] = {}
         self.own_fds: dict[str, int] = {}
         self.frozen: set[str] = set()
         self.epoch = 0
@@ -367,8 +367,7 @@ class Init:
             self._power_off(request["node"], request["interfaces"])
             return {"ok": True}, ()
         if what == "bind":
-            entry = [shared.path for shared in self.shared].index(request["path"])
-            self.binds.setdefault(request["node"], []).append((entry, request["target"], request["writable"] is True))
+            self._bind(request)
             return {"ok": True}, ()
         if what == "commit":
             self.committed = True
@@ -403,7 +402,7 @@ class Init:
             os.makedirs(os.path.join(home, "etc"), exist_ok=True)
             for file in OWN_FILES:
                 self._own_file(name, file)
-            for number, target, writable in self.binds.get(name, ()):
+            for target, (number, writable) in self.binds.get(name, {}).items():
                 view.bind(number, target, writable=writable)
             view.finish_node()
             flags = os.O_RDONLY | os.O_CLOEXEC
@@ -412,6 +411,18 @@ class Init:
             kernel.setns(self.own_fds["mnt"], kernel.CLONE_NEWNS)
             kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
             kernel.setns(self.own_fds["net"], kernel.CLONE_NEWNET)
+
+    def _bind(self, request: dict[str, Any]) -> None:
+        """Let a node, in which nothing has run yet, see something that the user agreed to share."""
+        numbers = [number for number, shared in enumerate(self.shared) if shared.source == request["source"]]
+        if not numbers:
+            raise OSError(errno.EPERM, "the user did not agree to share it")
+        node, target = request["node"], request["target"]
+        wanted = (numbers[0], request["writable"] is True)
+        if self.binds.setdefault(node, {}).get(target) != wanted:
+            if node in self.spaces:
+                raise OSError(errno.EBUSY, "the node runs already")
+            self.binds[node][target] = wanted
 
     def _own_file(self, node: str, file: str) -> None:
         """Let the node see its own file of /etc; what a link of the machine's /etc leads to in /run is made there."""

@@ -17,13 +17,16 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.names import LAB_NAME
 from emulator.run import control
+
+if TYPE_CHECKING:
+    from emulator.run import view
 
 _STALE_AFTER_S = 10.0
 
@@ -122,7 +125,7 @@ def write_facts(folder: Path, content: dict[str, Any]) -> None:
 class Start:
     """A lab that is being started: its first process runs, and ends with `close` unless `commit` was said."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, shared: Sequence[view.Shared] = ()) -> None:
         import subprocess  # here, since `ps` and `exec` have no use for it and shall be instant
 
         self._late = subprocess.TimeoutExpired
@@ -134,9 +137,10 @@ class Start:
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
         ready, ready_write = os.pipe2(os.O_CLOEXEC)
         program = str(Path(__file__).with_name("init.py"))
+        told = [json.dumps(shared)] if shared else []
         try:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write)],
+                [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write), *told],
                 pass_fds=(lifeline, ready_write),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

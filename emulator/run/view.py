@@ -84,8 +84,10 @@ _FLAGS = (
 
 
 class Shared(NamedTuple):
-    """A file or folder of the machine that the user agreed to share: its path without links, and which one it was."""
+    """A file or folder of the machine that the user agreed to share: how the lab file names it, its path without links,
+    and which one it was then."""
 
+    source: str
     path: str
     device: int
     inode: int

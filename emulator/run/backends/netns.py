@@ -104,6 +104,14 @@ class NetnsHands:
             case ops.SetSysctl():
                 self._in_namespace(operation.node)
                 write_sysctl(operation.key, operation.value)
+            case ops.BindPath():
+                self._control.ask(
+                    "bind",
+                    node=operation.node,
+                    source=operation.source,
+                    target=operation.target,
+                    writable=not operation.read_only,
+                )
             case ops.LoadRules():
                 self._run(operation, ["iptables-restore"], operation.rules.encode())
             case ops.WriteFile():

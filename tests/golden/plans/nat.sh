@@ -43,6 +43,7 @@ in_node() {
         shift 2
         hostname "${own##*/}"
         mount --bind "$own/etc/hosts" /etc/hosts
+        if [ -e "$own/binds" ]; then . "$own/binds"; fi
         mount --bind "$own/tmp" /tmp
         mount --bind "$own/run" /run
         if [ ! -e "$resolv_conf" ]; then mkdir -p "${resolv_conf%/*}"; : >"$resolv_conf"; fi

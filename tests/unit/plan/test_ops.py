@@ -61,6 +61,7 @@ OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
         st.dictionaries(st.just("it's.zone") | NAME, TEXT, max_size=2),
     ),
     "PutFile": st.builds(ops.PutFile, NAME, st.just("/run/it's"), NAME, st.sampled_from([0o644, 0o600])),
+    "BindPath": st.builds(ops.BindPath, NAME, TEXT, st.just("/opt/it's"), st.booleans()),
     "StartProcess": st.builds(ops.StartProcess, NAME, NAME, WORDS, ENVIRONMENT),
     "WaitUntil": st.builds(ops.WaitUntil, NAME, st.just("") | NAME, CONDITIONS),
     "RunCommand": st.builds(ops.RunCommand, NAME, WORDS, ENVIRONMENT),
