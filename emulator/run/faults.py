@@ -169,6 +169,7 @@ class Faults:
     def _plug(self, fault: Fault) -> None:
         if fault.target not in self._pulled(self.now(), besides=fault):
             set_cable(self._lab, self._session, fault.target, plugged=True, off=self._off())
+            self._ask_anew(self._around([fault.target.partition(":")[0]]))
         self._ledger.remove(fault)
 
     def _pulled(self, faults: Iterable[Fault], besides: Fault | None = None) -> set[str]:
@@ -265,10 +266,10 @@ class Faults:
         return late
 
     def _around(self, nodes: Iterable[str]) -> set[str]:
-        """`nodes`, and all that share a network with one of them."""
-        wanted = set(nodes)
-        members = [{node for node, _ in segment.members} for segment in self._lab.segments.values()]
-        return wanted.union(*(group for group in members if group & wanted))
+        """The hosts and routers that are in a network with one of `nodes`, through switches too."""
+        interfaces = (interface for node in nodes for interface in self._lab.nodes[node].interfaces)
+        segments = {interface.segment for interface in interfaces if interface.segment in self._lab.segments}
+        return {node for segment in segments for node, _ in self._lab.segments[segment].members}
 
     def _ask_anew(self, nodes: Iterable[str]) -> None:
         """Let nodes forget neighbours that they asked for in vain: they would give up on them for seconds more."""
