@@ -1,0 +1,467 @@
+"""What runs in a node tries to reach the machine: its files, processes, settings, clock, sockets. All of it is refused,
+whether an ordinary user or root started the lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Person
+from tests.live.conftest import processes, wait_until
+
+LAB = """
+name: {name}
+nodes:
+  a: {{binds: [{binds}], exec: [{run}]}}
+  b: {{}}
+links: [[a, b]]
+"""
+
+ATTACK = r"""
+import contextlib, ctypes, glob, json, os, resource, signal, socket, stat, struct, sys, time
+host = json.loads(sys.argv[1])
+done = {}
+libc = ctypes.CDLL(None, use_errno=True)
+
+def tried(what, function):
+    try:
+        result = function()
+    except OSError as error:
+        done[what] = error.errno
+    except Exception as error:
+        done[what] = f"the attempt failed: {type(error).__name__}: {error}"
+    else:
+        done[what] = f"worked: {result!r}"[:300]
+
+def call(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+    return result
+
+def write(path, text="x"):
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        return os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+# the machine's files
+for path in host["files"]:
+    tried(f"read {path}", lambda: open(path, "rb").read(10))
+    tried(f"change {path}", lambda: open(path, "ab").write(b"x"))
+    tried(f"remove {path}", lambda: os.unlink(path))
+    tried(f"list {path}", lambda: os.listdir(os.path.dirname(path)))
+    for up in ("/proc/1/root", "/proc/self/root", "/proc/1/cwd", f"/proc/{os.getppid()}/root", "/..", "/dev/shm/../.."):
+        tried(f"read {up}{path}", lambda: open(up + path, "rb").read(10))
+for folder in ("/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/home", "/dev", "/sys", "/proc/sys/kernel", "/var"):
+    tried(f"create in {folder}", lambda: os.close(os.open(f"{folder}/wirelab-was-here", os.O_CREAT | os.O_WRONLY)))
+for path in ("/usr/bin/env", "/etc/passwd", "/dev/null", "/dev/urandom", "/usr", "/etc", "/dev"):
+    tried(f"chmod {path}", lambda: os.chmod(path, 0o777))
+    tried(f"chown {path}", lambda: os.chown(path, 0, 0))
+    tried(f"utime {path}", lambda: os.utime(path))
+    tried(f"xattr {path}", lambda: os.setxattr(path, "user.x", b"x"))
+for path in ("/etc/shadow", "/etc/gshadow", "/etc/sudoers"):
+    if os.path.exists(path):
+        tried(f"secret {path}", lambda: open(path, "rb").read(1) or call(libc.kill(1 << 30, 0)))
+
+# mounts
+for source, target, kind, flags in (
+    ("", "/", "", 0x20 | 0x1000), ("", "/usr", "", 0x20 | 0x1000), ("", "/etc", "", 0x20 | 0x1000),
+    ("", "/proc/sys", "", 0x20 | 0x1000), ("x", "/tmp", "tmpfs", 0), ("proc", "/tmp", "proc", 0),
+    ("sysfs", "/tmp", "sysfs", 0), ("devtmpfs", "/tmp", "devtmpfs", 0), ("/usr", "/tmp", "", 0x1000),
+):
+    tried(f"mount {source} {target} {kind} {flags}",
+          lambda: call(libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)))
+for place in ("/etc", "/usr", "/proc/sys", "/proc", "/sys", "/.lab", "/.shared", "/run", "/dev/null", "/"):
+    tried(f"unmount {place}", lambda: call(libc.umount2(place.encode(), 2)))
+tried("pivot_root", lambda: call(libc.pivot_root(b"/tmp", b"/tmp")))
+tried("enter the lab's first process", lambda: call(libc.setns(os.open("/proc/1/ns/mnt", os.O_RDONLY), 0)))
+tried("open_tree", lambda: call(libc.syscall(428, -100, b"/usr", 1)))
+tried("fsopen", lambda: call(libc.syscall(430, b"tmpfs", 0)))
+tried("mount_setattr", lambda: call(libc.syscall(442, -100, b"/", 0x8000, struct.pack("4Q", 0, 1, 0, 0), 32)))
+tried("mknod", lambda: os.mknod("/tmp/disk", stat.S_IFBLK | 0o600, os.makedev(*host["disk"])))
+handle = ctypes.create_string_buffer(struct.pack("Ii", 8, 1) + struct.pack("II", 2, 0), 64)
+tried("open_by_handle_at", lambda: call(libc.open_by_handle_at(os.open("/usr", os.O_RDONLY), handle, os.O_RDONLY)))
+done["devices"] = sorted(name for name in os.listdir("/dev"))
+
+# processes
+tried("signal the first process for the user", lambda: call(libc.ptrace(16, 1, 0, 0)))
+tried("seize the first process", lambda: call(libc.ptrace(0x4206, 1, 0, 0)))
+for name in os.listdir("/proc/1/fd"):  # their numbers can be seen, and nothing else
+    tried(f"descriptor {name} of the first process", lambda: os.open(f"/proc/1/fd/{name}", os.O_RDONLY | os.O_PATH))
+    tried(f"link {name} of the first process", lambda: os.readlink(f"/proc/1/fd/{name}"))
+for entry in ("root", "cwd", "exe", "environ", "mem", "maps", "ns/mnt", "ns/net"):
+    path = f"/proc/1/{entry}"
+    tried(f"first process {entry}", lambda: open(path, "rb").read(1) if entry in ("environ", "mem", "maps") else
+          os.readlink(path))
+tried("memory of the first process", lambda: call(libc.process_vm_readv(
+    1, (ctypes.c_uint64 * 2)(0, 1), 1, (ctypes.c_uint64 * 2)(0, 1), 1, 0)))
+tried("descriptors of the first process", lambda: call(libc.syscall(438, os.pidfd_open(1), 3, 0)))
+done["seen"] = sorted(open(f"/proc/{pid}/comm").read().strip() for pid in os.listdir("/proc") if pid.isdigit())
+for pid in host["pids"]:
+    tried(f"signal {pid}", lambda: os.kill(pid, 0) if open(f"/proc/{pid}/comm").read().strip() == "outsider" else
+          call(libc.kill(1 << 30, 0)))
+
+# the kernel
+for path in ("kernel/core_pattern", "kernel/hostname", "kernel/sysrq", "kernel/modprobe", "vm/swappiness",
+             "vm/overcommit_memory", "fs/file-max", "fs/protected_symlinks", "user/max_user_namespaces",
+             "kernel/panic", "vm/drop_caches", "dev/cdrom/autoclose"):
+    if os.path.exists(f"/proc/sys/{path}"):
+        tried(f"set {path}", lambda: write(f"/proc/sys/{path}", "1"))
+for path in ("/proc/sysrq-trigger", "/proc/irq/default_smp_affinity", "/sys/kernel/uevent_helper", "/sys/power/state",
+             "/sys/kernel/mm/ksm/run", "/sys/module/kernel/parameters/panic", *glob.glob("/proc/bus/pci/*/*")[:1],
+             *glob.glob("/sys/block/*/queue/read_ahead_kb")[:1], "/sys/fs/cgroup/cgroup.procs"):
+    tried(f"write {path}", lambda: write(path, "1"))
+tried("init_module", lambda: call(libc.syscall(host["init_module"], b"x", 1, b"")))
+tried("finit_module", lambda: call(libc.syscall(host["finit_module"], os.open("/usr/bin/env", os.O_RDONLY), b"", 0)))
+tried("bpf", lambda: call(libc.syscall(host["bpf"], 5, ctypes.create_string_buffer(128), 128)))
+tried("perf_event_open", lambda: call(libc.syscall(
+    host["perf"], ctypes.create_string_buffer(struct.pack("IIQ", 1, 128, 0), 128), -1, 0, -1, 0)))
+tried("kexec", lambda: call(libc.syscall(host["kexec"], 0, 0, None, 0)))
+tried("swapon", lambda: call(libc.swapon(b"/usr/bin/env", 0)))
+tried("syslog", lambda: call(libc.klogctl(5, None, 0)))
+tried("kernel log", lambda: os.open("/dev/kmsg", os.O_RDONLY))
+tried("acct", lambda: call(libc.acct(b"/tmp/acct")))
+tried("iopl", lambda: call(libc.iopl(3)) if hasattr(libc, "iopl") else call(libc.kill(1 << 30, 0)))
+tried("clock_settime", lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+class Timex(ctypes.Structure):
+    _fields_ = [("modes", ctypes.c_uint), ("rest", ctypes.c_char * 252)]
+tried("adjtimex", lambda: call(libc.adjtimex(ctypes.byref(Timex(modes=2)))))
+tried("settimeofday", lambda: call(libc.settimeofday((ctypes.c_long * 2)(int(time.time()), 0), None)))
+tried("sethostname", lambda: socket.sethostname("owned"))
+tried("limits", lambda: call(libc.setrlimit(13, (ctypes.c_ulong * 2)(99, 99))))
+tried("real time", lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50)))
+tried("keys of the user", lambda: call(libc.syscall(host["keyctl"], 11, host["key"], None, 0)))
+
+# sockets
+def reach(address):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.connect(address)
+for address in host["sockets"]:
+    tried(f"socket {address!r}", lambda: reach(address.replace("@", "\0")))
+for port in host["ports"]:
+    tried(f"port {port}", lambda: socket.create_connection(("127.0.0.1", port), 1).close())
+done["interfaces"] = sorted(name for _, name in socket.if_nameindex())
+done["abstract"] = [line.split()[-1] for line in open("/proc/net/unix") if " @" in line]
+
+# a user namespace of one's own gives no more
+child = os.fork()
+if child == 0:
+    inner = {}
+    def again(what, function):
+        try:
+            function()
+        except OSError as error:
+            inner[what] = error.errno
+        else:
+            inner[what] = "worked"
+    again("unshare", lambda: call(libc.unshare(0x10000000 | 0x20000)) and call(libc.kill(1 << 30, 0)))
+    for place in ("/etc", "/usr", "/proc/sys", "/.lab", "/", "/run"):
+        again(f"unmount {place}", lambda: call(libc.umount2(place.encode(), 2)))
+        again(f"remount {place}", lambda: call(libc.mount(b"", place.encode(), b"", ctypes.c_ulong(0x1020), None)))
+    again("proc", lambda: call(libc.unshare(0x20000000)) or
+          call(libc.mount(b"p", b"/tmp", b"proc", ctypes.c_ulong(0), None)))
+    again("first process", lambda: os.readlink("/proc/1/root"))
+    again("write /etc", lambda: os.open("/etc/passwd", os.O_WRONLY))
+    os.write(1, (json.dumps({"inner": inner}) + "\n").encode())
+    os._exit(0)
+os.waitpid(child, 0)
+print(json.dumps(done))
+"""
+
+SYSCALLS = {
+    "x86_64": {"init_module": 175, "finit_module": 313, "bpf": 321, "perf": 298, "kexec": 246, "keyctl": 250},
+    "aarch64": {"init_module": 105, "finit_module": 273, "bpf": 280, "perf": 241, "kexec": 104, "keyctl": 219},
+}
+REFUSALS = {1, 2, 3, 13, 16, 22, 30, 38, 95, 111, 126}
+"""EPERM, ENOENT, ESRCH, EACCES, EBUSY, EINVAL, EROFS, ENOSYS, EOPNOTSUPP, ECONNREFUSED, ENOKEY."""
+
+
+@pytest.fixture
+def host(person: Person, lab_name: str) -> Iterator[dict[str, Any]]:
+    """Things of the machine that a node is not to reach, which this person could reach from outside."""
+    secret = person.home / "secret"
+    secret.write_text("a secret")
+    secret.chmod(0o644)
+    sock = person.home / "sock"
+    outside = Path(f"/var/lib/{lab_name}.sock") if os.geteuid() == 0 else sock
+    with (
+        socket.socket(socket.AF_UNIX) as by_path,
+        socket.socket(socket.AF_UNIX) as elsewhere,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket() as tcp,
+        subprocess.Popen(
+            ["/bin/sh", "-c", "echo outsider >/proc/self/comm; read x"], stdin=subprocess.PIPE
+        ) as outsider,
+    ):
+        by_path.bind(str(sock))
+        sock.chmod(0o777)
+        if outside != sock:
+            elsewhere.bind(str(outside))
+            outside.chmod(0o777)
+            elsewhere.listen()
+        abstract.bind(f"\0{lab_name}")
+        tcp.bind(("127.0.0.1", 0))
+        for listener in (by_path, abstract, tcp):
+            listener.listen()
+        disk = os.stat(person.home).st_dev
+        yield {
+            "files": [str(secret), "/var/lib/dpkg/status", "/boot/grub/grub.cfg"],
+            "pids": [outsider.pid, os.getpid()],
+            "sockets": [str(sock), str(outside), f"@{lab_name}", "/run/docker.sock", "/var/run/docker.sock",
+                        "/run/dbus/system_bus_socket", "/tmp/.X11-unix/X0", "@/tmp/.X11-unix/X0"],
+            "ports": [tcp.getsockname()[1]],
+            "disk": [os.major(disk), os.minor(disk)],
+            "key": 1,
+            **SYSCALLS[os.uname().machine],
+        }  # fmt: skip
+        outsider.communicate()
+    sock.unlink()
+    outside.unlink(missing_ok=True)
+    secret.unlink(missing_ok=True)
+
+
+def lab_file(person: Person, name: str, *, binds: str = "", run: str = "") -> Path:
+    """A lab file of two nodes."""
+    folder = person.home / f"{name}-lab"
+    folder.mkdir(exist_ok=True)
+    file = folder / "lab.yml"
+    file.write_text(LAB.format(name=name, binds=binds, run=run))
+    for place in (folder, file):
+        if os.geteuid() == 0:
+            os.chown(place, person.uid, person.uid)
+    return file
+
+
+@pytest.fixture
+def lab(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> Iterator[str]:
+    """A running lab."""
+    person.wirelab("up", str(lab_file(person, lab_name)))
+    yield lab_name
+    person.wirelab("down", lab_name)
+    shutil.rmtree(person.home / f"{lab_name}-lab")
+
+
+def test_every_way_out_is_refused(person: Person, lab: str, host: dict[str, Any]) -> None:
+    before = {path: Path(path).stat() for path in ("/etc/passwd", "/dev/null", "/usr/bin/env", host["files"][0])}
+    done = person.run(
+        [*person.argv("exec", lab, "a", "--"), "/usr/bin/python3", "-", json.dumps(host)], stdin=_file(person, ATTACK)
+    )
+    assert done.returncode == 0, done.stderr
+    inner, outcome = (json.loads(line) for line in done.stdout.splitlines())
+    seen, devices = outcome.pop("seen"), outcome.pop("devices")
+    interfaces, abstract = outcome.pop("interfaces"), outcome.pop("abstract")
+    assert len(outcome) > 120
+    worked = {what: result for what, result in outcome.items() if result not in REFUSALS}
+    assert not worked, "\n".join(f"{what}: {result}" for what, result in worked.items())
+    assert {
+        what: result for what, result in inner["inner"].items() if result not in REFUSALS and what != "unshare"
+    } == {}
+    assert set(seen) <= {"wirelab-init", "python3", "init.py", "wirelab"}
+    assert set(devices) == {"null", "zero", "full", "random", "urandom", "tty", "net", "pts", "ptmx", "shm", "fd",
+                            "stdin", "stdout", "stderr"}  # fmt: skip
+    assert interfaces == ["eth0", "lo"]
+    assert abstract == []
+    for path, info in before.items():
+        now = Path(path).stat()
+        assert (now.st_mode, now.st_uid, now.st_mtime_ns, now.st_ctime_ns) == (
+            info.st_mode, info.st_uid, info.st_mtime_ns, info.st_ctime_ns,
+        )  # fmt: skip
+    assert Path(host["files"][0]).read_text() == "a secret"
+    assert not list(Path("/").glob("wirelab-was-here"))
+    assert person.wirelab("exec", lab, "b", "--", "hostname").stdout == "b\n"
+
+
+def _file(person: Person, text: str) -> Any:
+    """A file that a command of this person can read from its standard input."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(reading)
+        data = text.encode()
+        while data:
+            data = data[os.write(writing, data) :]
+        os._exit(0)
+    os.close(writing)
+    return reading
+
+
+def test_the_same_is_reached_from_outside(person: Person, host: dict[str, Any]) -> None:
+    """The twin: what a node is refused is there, and this person reaches it outside of a lab."""
+    script = (
+        "import json, os, socket, sys; host = json.loads(sys.argv[1])\n"
+        "assert open(host['files'][0]).read() == 'a secret'\n"
+        "for address in host['sockets'][:3]:\n"
+        "    with socket.socket(socket.AF_UNIX) as link: link.connect(address.replace('@', chr(0)))\n"
+        "socket.create_connection(('127.0.0.1', host['ports'][0]), 1).close()\n"
+        "assert os.path.exists(f\"/proc/{host['pids'][0]}/comm\")\n"
+    )
+    done = person.run([person.python, "-c", script, json.dumps(host)])
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_node_can_still_do_its_work(person: Person, lab: str) -> None:
+    """What nodes are for is not refused: their network, their settings, their files, other users where there are."""
+    script = """
+        set -e
+        ip link add dummy0 type veth peer name dummy1; ip link del dummy0
+        iptables -A INPUT -p icmp -j ACCEPT; iptables -F
+        sysctl -qw net.ipv4.ip_default_ttl=99; [ "$(cat /proc/sys/net/ipv4/ip_default_ttl)" = 99 ]
+        tcpdump -Z root -c1 -i lo -w /tmp/x -U >/dev/null 2>&1 & ping -c2 -i0.2 127.0.0.1 >/dev/null
+        for place in /tmp /run /root /var/tmp /var/log /dev/shm; do echo x >$place/mine; done
+        head -c 8 /dev/urandom >/dev/null; echo x >/dev/null
+        python3 -c "import os; os.openpty(); import pty, ssl, ctypes"
+        test -r /etc/passwd; test -r /etc/ssl/certs; id -un; getent services http
+        ls /sys/class/net
+    """
+    done = person.wirelab("exec", lab, "a", "--", "sh", "-c", script)
+    assert done.stdout.split() == ["root", "http", "80/tcp", "www", "eth0", "lo"]
+    own = Path("/proc/sys/net/ipv4/ip_default_ttl").read_text()
+    assert own != "99\n"
+    assert person.wirelab("exec", lab, "b", "--", "ls", "/root", "/run").stdout.split("\n")[1] == ""
+
+
+def test_what_a_node_shows_does_not_reach_the_terminal(person: Person, lab: str) -> None:
+    """Names and reasons are escaped; only `exec` and `shell` pass on what a command prints, as they are asked to."""
+    lines = person.wirelab("ps", lab).stdout + person.wirelab("ps").stdout
+    assert "\x1b" not in lines
+
+
+@pytest.fixture
+def app(person: Person, lab_name: str) -> Path:
+    """A folder of this person with one file."""
+    folder = person.home / f"{lab_name}-app"
+    folder.mkdir()
+    (folder / "file").write_text("mine")
+    for place in (folder, folder / "file"):
+        if os.geteuid() == 0:
+            os.chown(place, person.uid, person.uid)
+    return folder
+
+
+def test_binds_need_agreement(person: Person, lab_name: str, app: Path, nothing_left: Callable[[], None]) -> None:
+    link = app.parent / f"{lab_name}-link"
+    link.symlink_to(app)
+    file = lab_file(person, lab_name, binds=f'"{app}:/opt/app:ro", "../{link.name}/../{link.name}:/srv/app"')
+    for words in (["up", str(file)], ["verify", str(file)], ["verify", str(file), str(file)]):
+        refused = person.wirelab(*words, status=None)
+        assert refused.returncode in (1, 2)
+        said = " ".join((refused.stderr + refused.stdout).split())
+        assert f"a gets the folder {app} at /opt/app, to read" in said
+        assert f"a gets the folder {app} (written" in said
+        assert "at /srv/app, to read AND CHANGE" in said
+        assert "--allow-binds" in said
+    assert not (person.runs / lab_name).exists()
+    person.wirelab("up", str(file), "--allow-binds")
+    try:
+        inside = ("exec", lab_name, "a", "--", "sh", "-c")
+        assert person.wirelab(*inside, "cat /opt/app/file /srv/app/file").stdout == "minemine"
+        assert "Read-only" in person.wirelab(*inside, "echo x >/opt/app/file", status=2).stderr
+        assert "Read-only" in person.wirelab(*inside, "echo x >/opt/app/new", status=2).stderr
+        person.wirelab(*inside, "echo changed >/srv/app/new; ls / /.shared /.lab >/dev/null")
+        assert (app / "new").read_text() == "changed\n"
+        assert person.wirelab(
+            "exec", lab_name, "b", "--", "sh", "-c", "ls /opt/app /srv/app; ls -A /.shared"
+        ).stdout == ("/opt/app:\n\n/srv/app:\n")
+        for way in ("/opt/app/../../..", "/srv/app/.."):
+            assert app.name not in person.wirelab(*inside, f"ls {way}").stdout
+    finally:
+        person.wirelab("down", lab_name)
+        shutil.rmtree(app)
+        link.unlink()
+
+
+@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("yes\n", 0), ("\x04", 2)])
+def test_a_question_on_a_terminal(user: Person, lab_name: str, answer: str, status: int) -> None:
+    folder = user.home / f"{lab_name}-app"
+    folder.mkdir()
+    if os.geteuid() == 0:
+        os.chown(folder, user.uid, user.uid)
+    file = lab_file(user, lab_name, binds=f'"{folder}:/opt/app"')
+    leader, follower = pty.openpty()
+    os.fchmod(follower, 0o666)
+    process = user.popen(
+        user.argv("up", str(file)), stdin=follower, stdout=subprocess.PIPE, stderr=follower, start_new_session=True
+    )
+    os.close(follower)
+    said = ""
+    deadline = time.monotonic() + 20
+    while "[y/N]" not in said and time.monotonic() < deadline:
+        if select.select([leader], [], [], 0.5)[0]:
+            said += os.read(leader, 4096).decode()
+    assert f"a gets the folder {folder} at /opt/app, to read AND CHANGE" in said
+    os.write(leader, answer.encode())
+    process.communicate(timeout=60)
+    assert process.returncode == status
+    assert (user.runs / lab_name).exists() == (status == 0)
+    os.close(leader)
+    user.wirelab("down", lab_name, status=None)
+    folder.rmdir()
+
+
+def test_what_changes_after_the_agreement_is_not_shared(user: Person, lab_name: str) -> None:
+    """The path that was agreed to is looked up again without following links, and must be the same file."""
+    from emulator.run.view import Shared
+
+    folder = user.home / f"{lab_name}-app"
+    folder.mkdir()
+    if os.geteuid() == 0:
+        os.chown(folder, user.uid, user.uid)
+    info = folder.stat()
+    good = Shared("x", str(folder), info.st_dev, info.st_ino)
+    other = user.home / f"{lab_name}-other"
+    other.symlink_to(folder)
+    cases = {
+        "same": (good, True),
+        "another file": (good._replace(inode=info.st_ino + 1), False),
+        "a link": (good._replace(path=str(other)), False),
+        "below a link": (good._replace(path=f"{other}/."), False),
+        "gone": (good._replace(path=f"{folder}-gone"), False),
+    }
+    for name, (shared, works) in cases.items():
+        code = (
+            "import sys; from emulator.run import runs, view\n"
+            f"start = runs.Start({lab_name!r}, [view.Shared(*{tuple(shared)!r})])\n"
+            "start.wait_ready(); print('ready'); start.close()"
+        )
+        done = user.run([user.python, "-c", code])
+        assert (done.stdout == "ready\n") == works, (name, done.stdout, done.stderr)
+        wait_until(lambda: not (user.runs / lab_name).exists(), "the lab is gone")
+    other.unlink()
+    folder.rmdir()
+
+
+def test_a_link_of_a_node_does_not_lead_the_builder_out(person: Person, lab_name: str) -> None:
+    """What a node left in a place that outlives its power is not followed when its files are written again."""
+    victim = person.home / f"{lab_name}-victim"
+    victim.mkdir()
+    if os.geteuid() == 0:
+        os.chown(victim, person.uid, person.uid)
+    file = person.home / f"{lab_name}.yml"
+    file.write_text(
+        f"name: {lab_name}\nnodes: {{a: {{files: {{/var/tmp/d/authorized_keys: owned}}}}, b: {{}}}}\nlinks: [[a, b]]\n"
+    )
+    file.chmod(0o644)
+    person.wirelab("up", str(file))
+    try:
+        script = f"rm -r /var/tmp/d && ln -s {victim} /var/tmp/d"
+        person.wirelab("exec", lab_name, "a", "--", "sh", "-c", script)
+        person.wirelab("fault", lab_name, "kill", "a")
+        again = person.wirelab("fault", lab_name, "restart", "a", status=None)
+        assert again.returncode == 1
+        assert "cannot write /var/tmp/d/authorized_keys in a" in again.stderr
+        assert list(victim.iterdir()) == []
+    finally:
+        person.wirelab("down", lab_name)
+        victim.rmdir()
+    assert not processes(str(person.runs / lab_name))
