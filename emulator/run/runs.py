@@ -5,7 +5,7 @@ $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
     ctl         the socket of the lab's first process
     lab.json    what runs: the source and the facts that `ps` shows
     log/        what the services said
-    private/    seen only inside the lab: the nodes' own files, in memory
+    private/    empty; the lab's first process begins the lab's own root on it, which is seen only inside
 """
 
 from __future__ import annotations

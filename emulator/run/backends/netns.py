@@ -9,7 +9,6 @@ import itertools
 import os
 import socket
 import struct
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_interface, ip_network
@@ -19,6 +18,7 @@ from emulator.errors import CommandFailed, MachineError, WirelabError, printable
 from emulator.plan import ops
 from emulator.run import execute, kernel, netlink, private_files, spawn, waiting
 from emulator.run.control import Control, LabGone
+from emulator.run.view import LAB_PLACE
 
 BRIDGE_INDEX = 2
 """Interface indexes are chosen, not asked for: 1 is lo, 2 a node's first bridge, then cables in the order of the plan.
@@ -251,24 +251,25 @@ class NetnsHands:
         workshop.mkdir(mode=0o700, exist_ok=True)
         for name, content in operation.files.items():
             (workshop / name).write_text(content, encoding="utf-8")
-        try:
-            done = subprocess.run(
+        own = self._control.own_spaces()
+        try:  # in the lab's own root: nothing that a lab file has a part in sees the machine's files
+            done = execute.run(
+                spawn.Spaces(own["net"], own["mnt"], own["uts"]),
                 ["sh", "-euc", operation.script],
-                cwd=workshop,
-                env=spawn.environment(operation.node),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_PREPARE_TIMEOUT_S,
-                check=False,
+                spawn.environment(operation.node),
+                timeout_s=_PREPARE_TIMEOUT_S,
+                cwd=f"{LAB_PLACE}/{ops.WORKSHOP}",
             )
-        except subprocess.TimeoutExpired:
-            raise CommandFailed(f"cannot {operation.describe()}: it took longer than {_PREPARE_TIMEOUT_S} s") from None
-        if done.returncode != 0:
-            said = printable(done.stdout.decode(errors="replace").strip()[-600:])
-            raise CommandFailed(
-                f"cannot {operation.describe()}: the script {_ending(done.returncode)}", hint=said or None
-            )
+        except OSError as error:
+            raise _start_error(operation.describe(), "sh", error) from None
+        finally:
+            for descriptor in own.values():
+                os.close(descriptor)
+        if done.status is None:
+            raise CommandFailed(f"cannot {operation.describe()}: it took longer than {_PREPARE_TIMEOUT_S} s")
+        if done.status != 0:
+            said = printable((done.stdout + done.stderr).decode(errors="replace").strip()[-600:])
+            raise CommandFailed(f"cannot {operation.describe()}: the script {_ending(done.status)}", hint=said or None)
 
     def _put_file(self, operation: ops.PutFile) -> None:
         descriptor = private_files.create(self._private / operation.node, operation.path, operation.mode)
