@@ -3,7 +3,8 @@
 A lab file may come from anywhere, and what runs in a node has the authority of the one who started the lab. So the
 lab's first process makes a new root for the lab: an empty file system in memory in which there are
 
-    /usr /bin /sbin /lib… /etc      the machine's, read-only; of /etc only what all users of the machine may read
+    /usr /bin /sbin /lib… /etc      the machine's, read-only; where root started the lab, /etc is a copy of what all
+                                    users of the machine may read
     /dev                            null, zero, full, random, urandom, tty, net/tun, and pseudo terminals of its own
     /proc                           the lab's processes; kernel settings but net.* read-only
     /sys                            the node's network, read-only
@@ -19,7 +20,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from emulator.run import kernel
@@ -68,6 +69,9 @@ _PROC_HIDDEN = (
     "slabinfo", "timer_list", "vmallocinfo", "config.gz", "iomem", "ioports", "key-users",
 )  # fmt: skip
 """Files of /proc that root can write or read and that are the machine's, not the lab's."""
+
+_COPY_OCTETS_MAX = 16 << 20
+_SEARCHABLE = stat.S_IROTH | stat.S_IXOTH
 
 _HARMLESS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 
@@ -124,10 +128,12 @@ def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> None:
     for name, target in _LINKS.items():
         os.symlink(target, f"{root}/{name}")
     for name in _SOFTWARE:
-        _software(root, name)
+        if name == "etc" and as_root:
+            os.mkdir(f"{root}/etc")
+            _copy_readable("/etc", f"{root}/etc")
+        else:
+            _software(root, name)
     _devices(root)
-    if as_root:
-        _hide_secrets(root)
     _proc(root)
     with contextlib.suppress(OSError):  # where /sys is partly hidden (containers) there is none
         kernel.mount("sysfs", f"{root}/sys", "sysfs", _HARMLESS | kernel.MS_RDONLY)
@@ -205,28 +211,33 @@ def _cover(path: str, source: str) -> None:
     kernel.mount("", path, "", flags | _set_flags(path))
 
 
-def _hide_secrets(root: str) -> None:
-    """Of /etc, hide what not every user of the machine may read: passwords, keys."""
-    for path, is_folder in _secrets(f"{root}/etc"):
-        if is_folder:
-            kernel.mount(root + _NOTHING, path, "", kernel.MS_BIND)
-        else:
-            _cover(path, "/dev/null")
-
-
-def _secrets(folder: str) -> Iterator[tuple[str, bool]]:
-    with os.scandir(folder) as entries:
+def _copy_readable(source: str, target: str) -> None:
+    """Copy of a folder what every user of the machine may read; passwords and keys are not of it."""
+    with os.scandir(source) as entries:
         for entry in entries:
-            if entry.is_symlink():
-                continue
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if not stat.S_ISDIR(mode):
-                if not mode & stat.S_IROTH:
-                    yield entry.path, False
-            elif mode & (stat.S_IROTH | stat.S_IXOTH) == stat.S_IROTH | stat.S_IXOTH:
-                yield from _secrets(entry.path)
-            else:
-                yield entry.path, True
+            with contextlib.suppress(FileNotFoundError):  # it went while we looked
+                _copy_entry(entry, f"{target}/{entry.name}")
+
+
+def _copy_entry(entry: os.DirEntry[str], target: str) -> None:
+    if entry.is_symlink():
+        os.symlink(os.readlink(entry.path), target)
+        return
+    info = entry.stat(follow_symlinks=False)
+    if stat.S_ISDIR(info.st_mode) and info.st_mode & _SEARCHABLE == _SEARCHABLE:
+        os.mkdir(target)
+        _copy_readable(entry.path, target)
+    elif stat.S_ISREG(info.st_mode) and info.st_mode & stat.S_IROTH and info.st_size <= _COPY_OCTETS_MAX:
+        reading = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, stat.S_IMODE(info.st_mode) & 0o755)
+            try:
+                while part := os.read(reading, 1 << 20):
+                    os.write(writing, part)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
 
 
 def _proc(root: str) -> None:
@@ -242,8 +253,9 @@ def _proc(root: str) -> None:
             read_only(path)
     # A network namespace's own settings are those of whoever has power over it.
     settings = f"{proc}/sys/net"
-    kernel.mount(settings, settings, "", kernel.MS_BIND)
-    kernel.mount("", settings, "", kernel.MS_REMOUNT | kernel.MS_BIND | _HARMLESS)
+    kernel.mount(settings, settings, "", kernel.MS_BIND | kernel.MS_REC)
+    with contextlib.suppress(OSError):  # where all of /proc/sys is read-only (containers) it stays so
+        kernel.mount("", settings, "", kernel.MS_REMOUNT | kernel.MS_BIND | _HARMLESS)
     for name in _PROC_HIDDEN:
         path = f"{proc}/{name}"
         if os.path.lexists(path):
