@@ -33,6 +33,14 @@ def _lab(parser: argparse.ArgumentParser, *, running: bool = False, many: bool =
     argument.completer = _complete_running if running else _complete_any  # type: ignore[attr-defined]
 
 
+def _backend(parser: argparse.ArgumentParser, *, binds: bool = True) -> None:
+    text = "what nodes are made of where the lab file does not say it: namespaces (default) or containers"
+    parser.add_argument("--backend", choices=("netns", "docker"), default="netns", help=text)
+    if binds:
+        text = "containers may use the files of this machine that the lab file names"
+        parser.add_argument("--allow-binds", action="store_true", help=text)
+
+
 def _complete_running(**_: object) -> list[str]:
     from emulator.run import runs
 
@@ -104,6 +112,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     up = command("up", "lifecycle:up", "bring a lab up")
     _lab(up)
     up.add_argument("--name", help="name of the instance (default: the lab's name)")
+    _backend(up)
     up.add_argument("--json", action="store_true", help="machine-readable")
 
     down = command("down", "lifecycle:down", "take labs down")
@@ -130,12 +139,14 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
         "--jobs", type=_at_least_one, metavar="N", help="of several labs, so many at a time (default: one a core)"
     )
     verify.add_argument("--break", dest="twin", metavar="TWIN", help="break a fresh instance in this way first")
+    _backend(verify)
     verify.add_argument("--json", action="store_true", help="machine-readable")
     verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
     verify.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
 
     plan = command("plan", "files:plan", "show what `up` would do")
     _lab(plan)
+    _backend(plan, binds=False)
     plan.add_argument("--as", dest="form", choices=("text", "json", "sh"), default="text", help="default: text")
 
     validate = command("validate", "files:validate", "check lab files")

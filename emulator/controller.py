@@ -16,6 +16,7 @@ from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
+from emulator.lab.nodes import Backend
 from emulator.lab.resolve import resolve
 from emulator.lab.resolved import ResolvedLab
 from emulator.observe import Player, observe
@@ -120,12 +121,12 @@ class RunningLab:
             self._start.close()
 
 
-def load_lab(source: str | Path, *, twin: str | None = None) -> tuple[ResolvedLab, Any]:
+def load_lab(source: str | Path, *, twin: str | None = None, backend: Backend = "netns") -> tuple[ResolvedLab, Any]:
     """The resolved lab for a shipped lab's name, a file or a folder, and the document's plain values."""
     from emulator.lab.load import build, read_document
 
     document = read_document(runs.find_source(str(source)))
-    return resolve(build(document, twin=twin)), document
+    return resolve(build(document, twin=twin), backend=backend), document
 
 
 def _lacking(plan: Plan) -> None:
@@ -135,29 +136,69 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def up(source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None) -> RunningLab:
+def _engine() -> str:
+    """The socket of an engine that can be used for labs.
+
+    Raises:
+        MachineError: there is none, or the rights do not suffice.
+    """
+    from emulator.run import engine
+
+    path = engine.usable()
+    if os.geteuid() != 0:
+        raise MachineError("to put interfaces into containers takes root", hint="use sudo")
+    return path
+
+
+def _check_binds(lab: ResolvedLab, *, allowed: bool) -> None:
+    """A lab file is data: what of this machine it wants to show to containers, its user has to agree to."""
+    mounts = [(node.name, mount) for node in lab.nodes.values() if node.container for mount in node.container.mounts]
+    lacking = [mount.source for _, mount in mounts if not os.path.exists(mount.source)]
+    if lacking:
+        raise UsageError(f"there is no {lacking[0]}, which the lab file binds")
+    if mounts and not allowed:
+        shown = [
+            f"{os.path.realpath(mount.source)} ({'read-only' if mount.read_only else 'read and write'}) in {node}"
+            for node, mount in mounts
+        ]
+        raise UsageError(f"the lab file wants to use files of this machine: {'; '.join(shown)}", hint="--allow-binds")
+
+
+def up(
+    source: str | Path,
+    *,
+    name: str | None = None,
+    twin: str | None = None,
+    bus: Bus | None = None,
+    backend: Backend = "netns",
+    allow_binds: bool = False,
+) -> RunningLab:
     """Bring a lab up; returns when every service answers. The lab ends with this process unless it is left (`leave`).
 
     Args:
         source: a shipped lab's name, a lab file or its folder.
         name: the name of the instance; default: the lab's own.
         twin: build it broken by the patch of this twin.
+        backend: what nodes are made of of which the file does not say it.
+        allow_binds: containers may see the files of this machine that the lab file names.
 
     Raises:
         LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
     """
     path = runs.find_source(str(source))
-    lab, document = load_lab(path, twin=twin)
+    lab, document = load_lab(path, twin=twin, backend=backend)
+    _check_binds(lab, allowed=allow_binds)
     plan = compile_plan(lab)
     _lacking(plan)
+    engine_socket = _engine() if any(node.container for node in lab.nodes.values()) else None
     started = time.time()
-    start = runs.Start(name or lab.name)
+    start = runs.Start(name or lab.name, engine_socket)
     builder = None
     try:
         builder = _start_builder(start.folder)
         start.wait_ready()
-        _build(builder, plan, bus or Bus())
-        runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started))
+        _build(builder, plan, bus or Bus(), engine_socket)
+        runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started, backend))
     except BaseException:
         if builder is not None:
             builder.kill()
@@ -185,11 +226,15 @@ def _from_facts(facts: Mapping[str, Any]) -> tuple[ResolvedLab, Any]:
     from emulator.lab.load import build
 
     document = parse(facts["text"].encode(), facts["source"])
-    return resolve(build(document, twin=facts["twin"], included=facts["included"])), document
+    lab = build(document, twin=facts["twin"], included=facts["included"])
+    return resolve(lab, backend=facts["backend"]), document
 
 
-def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float) -> dict[str, Any]:
+def _facts(
+    lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float, backend: Backend
+) -> dict[str, Any]:
     return {
+        "backend": backend,
         "lab": lab.name,
         "title": lab.title,
         "source": file,
@@ -232,10 +277,12 @@ def _start_builder(directory: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
+def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus, engine_socket: str | None) -> None:
     if builder.stdin is None or builder.stdout is None:
         raise AssertionError("the builder has pipes")
-    request = {"lab": plan.lab, "operations": [operation.to_json() for operation in plan.operations]}
+    request: dict[str, Any] = {"lab": plan.lab, "operations": [operation.to_json() for operation in plan.operations]}
+    if engine_socket:
+        request |= {"engine": engine_socket, "owner": os.geteuid()}
     try:
         builder.stdin.write(json.dumps(request).encode())
         builder.stdin.close()
@@ -285,6 +332,8 @@ def verify(
     bus: Bus | None = None,
     keep: str | Path | None = None,
     fresh: bool = False,
+    backend: Backend = "netns",
+    allow_binds: bool = False,
 ) -> Proof:
     """Prove a lab layer by layer.
 
@@ -294,6 +343,7 @@ def verify(
         twin: break a fresh instance in this way first.
         keep: write the capture there (pcapng).
         fresh: always in an instance of its own, even if a lab of that name runs.
+        backend, allow_binds: of that instance, as for `up`.
     """
     if twin is None and not fresh and target in runs.names():
         lab = attach(target)
@@ -302,7 +352,8 @@ def verify(
         finally:
             lab.close()
     source = source_of(target)
-    with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
+    name = f"{_short_name(source)}-verify-{os.getpid()}"
+    with up(source, name=name, twin=twin, bus=bus, backend=backend, allow_binds=allow_binds) as lab:
         expected = None
         if twin is not None:
             expected = lab.lab.twins[twin].spec.fails

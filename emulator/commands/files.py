@@ -45,7 +45,7 @@ def plan(options: argparse.Namespace) -> int:
     source = options.lab
     if source in runs.names():
         source = runs.facts(runs.directory(source))["source"]
-    lab, _ = load_lab(source)
+    lab, _ = load_lab(source, backend=options.backend)
     made = compile_plan(lab)
     if options.form == "json":
         operations = [{**operation.to_json(), "text": operation.describe()} for operation in made.operations]

@@ -24,7 +24,9 @@ def up(options: argparse.Namespace) -> NoReturn:
 
     began = time.monotonic()
     with progress() as bus:
-        lab = controller.up(options.lab, name=options.name, bus=bus)
+        lab = controller.up(
+            options.lab, name=options.name, bus=bus, backend=options.backend, allow_binds=options.allow_binds
+        )
     seconds = time.monotonic() - began
     if options.json:
         facts = runs.facts(lab.directory)

@@ -20,8 +20,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import EXIT_FAILED, UsageError, WirelabError, render
 from emulator.events import Bus, Event
@@ -30,6 +31,9 @@ from emulator.report.many import Outcome, as_data, count, exit_status
 from emulator.report.many import render as as_text
 from emulator.run import kernel, runs
 from emulator.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from emulator.lab.nodes import Backend
 
 _DOWN_S = 15.0
 """A lab that is taken down has this long before its process is killed, with which it ends all the same."""
@@ -50,7 +54,9 @@ def verify(options: argparse.Namespace) -> int:
     jobs = wanted(options)
     began = time.monotonic()
     with progress() as bus:
-        outcomes = prove_all(jobs, at_once=options.jobs or len(os.sched_getaffinity(0)), argv=_argv, bus=bus)
+        at_once = options.jobs or len(os.sched_getaffinity(0))
+        argv = partial(_argv, backend=options.backend, binds=options.allow_binds)
+        outcomes = prove_all(jobs, at_once=at_once, argv=argv, bus=bus)
     seconds = time.monotonic() - began
     if options.json:
         print(json.dumps(as_data(outcomes, seconds), indent=2))
@@ -91,14 +97,15 @@ def wanted(options: argparse.Namespace) -> list[Job]:
     return [Job(target, source_of(target).absolute()) for target in options.lab]
 
 
-def _argv(job: Job) -> list[str]:
+def _argv(job: Job, *, backend: str, binds: bool) -> list[str]:
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from emulator.commands.many import prove; sys.exit(prove())"
-    return [sys.executable, "-c", code, str(job.file), str(os.getpid())]
+    return [sys.executable, "-c", code, str(job.file), str(os.getpid()), backend, "binds" if binds else ""]
 
 
 def prove() -> int:
-    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`."""
+    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`, with
+    the backend `sys.argv[3]`, and with its binds if `sys.argv[4]` says so."""
     kernel.die_with_parent(signal.SIGKILL)
     if os.getppid() != int(sys.argv[2]):
         return EXIT_FAILED
@@ -108,7 +115,9 @@ def prove() -> int:
     from emulator import controller
 
     try:
-        report = controller.verify(sys.argv[1], fresh=True, bus=bus).report
+        backend: Backend = "docker" if sys.argv[3] == "docker" else "netns"
+        proof = controller.verify(sys.argv[1], fresh=True, bus=bus, backend=backend, allow_binds=bool(sys.argv[4]))
+        report = proof.report
     except WirelabError as error:
         _say({"error": render(error).removeprefix("wirelab: "), "status": error.exit_status})
         return error.exit_status

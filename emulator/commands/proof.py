@@ -26,7 +26,14 @@ def verify(options: argparse.Namespace) -> int:
     from emulator.report.text import render as as_text
 
     with progress() as bus:
-        proof = controller.verify(options.lab[0], twin=options.twin, bus=bus, keep=options.write)
+        proof = controller.verify(
+            options.lab[0],
+            twin=options.twin,
+            bus=bus,
+            keep=options.write,
+            backend=options.backend,
+            allow_binds=options.allow_binds,
+        )
     if options.junit:
         Path(options.junit).write_text(as_junit(proof.report), encoding="utf-8")
     if options.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv6Address, IPv6Interface, ip_address
@@ -14,14 +15,16 @@ from emulator.lab.checks.frames import CommandOutput
 from emulator.lab.document import Path
 from emulator.lab.load import Lab, load
 from emulator.lab.model import ACTIONS, LabSpec, StepSpec
-from emulator.lab.nodes import BridgeSpec, NodeSpec
+from emulator.lab.nodes import Backend, BridgeSpec, NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import (
     SWITCH_BRIDGE,
     AnyAddress,
     Bridge,
+    Container,
     File,
     Interface,
+    Mount,
     Node,
     Program,
     ResolvedLab,
@@ -43,13 +46,16 @@ def resolve_file(path: FilePath, *, twin: str | None = None) -> ResolvedLab:
     return resolve(load(path, twin=twin))
 
 
-def resolve(lab: Lab) -> ResolvedLab:
+def resolve(lab: Lab, *, backend: Backend = "netns") -> ResolvedLab:
     """`lab` with every address, MAC, route, zone, template and filter filled in.
+
+    Args:
+        backend: what nodes are made of of which the file does not say it.
 
     Raises:
         LabFileError: with all problems at once.
     """
-    return _Resolver(lab).run()
+    return _Resolver(lab, backend).run()
 
 
 def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]:
@@ -62,9 +68,13 @@ def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]
     return find
 
 
+_OF_CONTAINERS = ("image", "cmd", "user", "cpus", "memory", "cap_add", "binds")
+
+
 class _Resolver:
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, backend: Backend) -> None:
         self.spec: LabSpec = lab.spec
+        self.backend = backend
         self.included = lab.included
         self.problems = Problems(lab.document)
         self.topology: Topology
@@ -333,7 +343,38 @@ class _Resolver:
             hosts=tuple((host, address) for host, address in hosts if address is not None),
             files=tuple(self._files(name, spec)),
             programs=tuple(self._programs(name, spec)),
+            container=self._container(name, spec),
         )
+
+    def _container(self, name: str, spec: NodeSpec) -> Container | None:
+        """What is said of a node that is a container; a switch never is one."""
+        asked = "docker" if spec.image is not None else None
+        chosen = spec.backend or asked or ("netns" if spec.kind == "switch" else self.backend)
+        given = [key for key in _OF_CONTAINERS if getattr(spec, key) not in (None, ())]
+        if chosen == "netns" or spec.kind == "switch":
+            if spec.kind == "switch":
+                given = [*given, *(["backend"] if spec.backend == "docker" else [])]
+            elif spec.backend is None:
+                given = []  # they count once the lab is built of containers
+            for key in given:
+                why = "a switch is never a container" if spec.kind == "switch" else "the node is no container"
+                self.problems.add(("nodes", name, key.replace("_", "-")), f"`{key.replace('_', '-')}`: {why}")
+            return None
+        lookup = self._lookup(("nodes", name, "cmd"))
+        return Container(
+            image=spec.image,
+            cmd=None if spec.cmd is None else tuple(references.expand(word, lookup) for word in spec.cmd),
+            user=spec.user or "",
+            cpus=spec.cpus,
+            memory_bytes=spec.memory,
+            capabilities=spec.cap_add,
+            mounts=tuple(self._mount(text) for text in spec.binds),
+        )
+
+    def _mount(self, text: str) -> Mount:
+        source, _, rest = text.partition(":")
+        target, _, mode = rest.partition(":")
+        return Mount(os.path.abspath(FilePath(self.problems.document.file).parent / source), target, mode == "ro")
 
     def _trust(self) -> dict[str, str]:
         """What makes programs trust the lab's CA (SSL_CTX_load_verify_locations(3), curl(1)), in a lab with TLS."""

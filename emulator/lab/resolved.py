@@ -114,6 +114,36 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A file or folder of this machine that a container sees."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the file says about a node that is a container.
+
+    Attributes:
+        image: None: one of Wirelab's own.
+        cmd: None: the image's own.
+        cpus, memory_bytes: limits; None: none.
+        capabilities: beside the usual ones, without CAP_.
+        mounts: from where the lab file says, made absolute.
+    """
+
+    image: str | None = None
+    cmd: tuple[str, ...] | None = None
+    user: str = ""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    capabilities: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+
+@dataclass(frozen=True)
 class Route:
     """A static route; `to` is None for the default route."""
 
@@ -125,7 +155,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Node:
-    """A node. `dns` are the servers of its /etc/resolv.conf."""
+    """A node. `dns` are the servers of its /etc/resolv.conf; `container` is None for a network namespace."""
 
     name: str
     kind: Kind
@@ -143,6 +173,7 @@ class Node:
     hosts: tuple[tuple[str, AnyAddress], ...] = ()
     files: tuple[File, ...] = ()
     programs: tuple[Program, ...] = ()
+    container: Container | None = None
 
     def interface(self, name: str) -> Interface:
         """The interface called `name`; KeyError when there is none."""

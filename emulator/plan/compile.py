@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from emulator.lab.resolved import Node, Program, ResolvedLab
 from emulator.plan import ops, workshop
+from emulator.plan.containers import create_container
 from emulator.plan.firewall import rules
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import Service
@@ -39,7 +40,11 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
 
 def _nodes(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
-        yield ops.CreateNode(node.name, ipv6=node.ipv6, forwards=node.forwards)
+        if node.container is not None:
+            yield create_container(node, node.container)
+    for node in lab.nodes.values():
+        if node.container is None:
+            yield ops.CreateNode(node.name, ipv6=node.ipv6, forwards=node.forwards)
     for node in lab.nodes.values():
         for bridge in node.bridges:
             yield ops.CreateBridge(
@@ -185,13 +190,17 @@ def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[o
 def _tools(
     lab: ResolvedLab, services: dict[str, list[Service]], operations: tuple[ops.Operation, ...]
 ) -> tuple[str, ...]:
-    tools = {tool for group in services.values() for service in group for tool in service.tools}
+    """The programs that this machine must have: a container brings what runs in it, but it is set up from outside."""
+    inside = {node.name for node in lab.nodes.values() if node.container is not None}
+    tools = {tool for node, group in services.items() if node not in inside for one in group for tool in one.tools}
     if any(isinstance(operation, ops.LimitRate) for operation in operations):
         tools.add("tc")
     if any(isinstance(operation, ops.LoadRules) for operation in operations):
         tools |= {"iptables-restore", "iptables-save", "conntrack"}
-    tools |= {_program(operation.argv) for operation in operations if isinstance(operation, ops.RunCommand)}
-    tools |= {_program(step.argv) for scene in lab.scenes for step in scene.steps if step.action == "run"}
+    commands = [operation for operation in operations if isinstance(operation, ops.RunCommand)]
+    tools |= {_program(operation.argv) for operation in commands if operation.node not in inside}
+    steps = [step for scene in lab.scenes for step in scene.steps if step.action == "run"]
+    tools |= {_program(step.argv) for step in steps if not set(step.nodes) <= inside}
     tools = {tool for tool in tools if "/" not in tool}  # a path is the node's own file
     tools |= workshop.tools(lab)
     if lab.checks:

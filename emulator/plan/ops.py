@@ -291,12 +291,11 @@ class WriteFile(Operation):
         return f"write {self.path} in {self.node} ({len(self.content.encode())} octets)"
 
     def shell(self) -> str:
-        mode = "" if self.mode == 0o644 else f'\nchmod {self.mode:o} "$lab"/{quote([self.node + self.path])}'
-        put = f"put {quote([self.node, self.path])}"
+        put = f"put {quote([self.node, self.path])}" + ("" if self.mode == 0o644 else f" {self.mode:o}")
         if self.content and not self.content.endswith("\n"):
-            return f"printf %s {quote([self.content])} | {put}{mode}"
+            return f"printf %s {quote([self.content])} | {put}"
         end = _end_of(self.content)
-        return f"{put} <<'{end}'\n{self.content}{end}{mode}"
+        return f"{put} <<'{end}'\n{self.content}{end}"
 
 
 @dataclass(frozen=True)
@@ -338,8 +337,8 @@ class PutFile(Operation):
         return f"put {self.source} into {self.node} as {self.path}"
 
     def shell(self) -> str:
-        source, target = quote([f"{WORKSHOP}/{self.source}"]), quote([self.node + self.path])
-        return f'install -D -m {self.mode:o} "$lab"/{source} "$lab"/{target}'
+        source = quote([f"{WORKSHOP}/{self.source}"])
+        return f'put {quote([self.node, self.path])} {self.mode:o} <"$lab"/{source}'
 
 
 @dataclass(frozen=True)

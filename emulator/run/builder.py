@@ -7,6 +7,7 @@ output, one JSON object a line: `{"done": n, "total": n, "text": …}` for progr
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -14,11 +15,12 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from emulator.errors import MachineError, WirelabError
 from emulator.plan.ops import Operation, Plan, from_json
 from emulator.run import kernel
-from emulator.run.apply import apply
+from emulator.run.apply import Hands, apply
 from emulator.run.backends.netns import NetnsHands
 from emulator.run.control import Control, enter_lab
 
@@ -31,6 +33,8 @@ def main() -> int:
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     request = json.load(sys.stdin)
+    if request.get("engine"):
+        importlib.import_module("emulator.plan.containers")  # brings the operation
     plan = Plan(request["lab"], tuple(from_json(item) for item in request["operations"]), ())
     try:
         with Control(directory) as control:
@@ -41,7 +45,9 @@ def main() -> int:
                 return 1
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            apply(plan, NetnsHands(control, directory, Path(f"/proc/self/fd/{spaces['private']}")), _Progress().tell)
+            apply(
+                plan, _hands(request, control, directory, Path(f"/proc/self/fd/{spaces['private']}")), _Progress().tell
+            )
     except WirelabError as error:
         _say({"error": error.message, "hint": error.hint, "machine": isinstance(error, MachineError)})
         return error.exit_status
@@ -53,6 +59,14 @@ def main() -> int:
         return 1
     _say({"ok": True})
     return 0
+
+
+def _hands(request: dict[str, Any], control: Control, directory: Path, private: Path) -> Hands:
+    if not request.get("engine"):
+        return NetnsHands(control, directory, private)
+    from emulator.run.backends.docker import DockerHands
+
+    return DockerHands(control, directory, private, request["engine"], request["owner"])
 
 
 class _Progress:

@@ -14,7 +14,7 @@ from typing import Any
 from emulator.errors import CommandFailed
 from emulator.run import kernel, spawn
 
-NODES_A_MESSAGE = kernel.FDS_A_MESSAGE // 3
+NODES_A_MESSAGE = kernel.FDS_A_MESSAGE // len(spawn.Spaces._fields)
 
 
 class LabGone(CommandFailed):
@@ -75,18 +75,22 @@ class Control:
         return answer, received
 
     def own_spaces(self) -> Mapping[str, int]:
-        """Descriptors of the lab's own namespaces, user, mnt, uts, ipc, net and pid, and of the folder `private`."""
+        """Descriptors of the lab's own namespaces, mnt, uts, ipc, net and pid, of the folder `private`, and of the user
+        namespace if the lab has its own."""
         answer, fds = self.ask("hello")
         return dict(zip(answer["spaces"], fds, strict=True))
 
-    def node_spaces(self, nodes: Sequence[str]) -> dict[str, spawn.Spaces]:
-        """Descriptors of the namespaces of `nodes`."""
+    def node_spaces(self, nodes: Sequence[str], *, tools: bool = False) -> dict[str, spawn.Spaces]:
+        """Descriptors of the namespaces of `nodes`; with `tools` of a container its network, but this machine's files,
+        for programs that set it up or look at it."""
         result: dict[str, spawn.Spaces] = {}
         for start in range(0, len(nodes), NODES_A_MESSAGE):
             part = list(nodes[start : start + NODES_A_MESSAGE])
-            _, fds = self.ask("enter", nodes=part)
-            for index, node in enumerate(part):
-                result[node] = spawn.Spaces(*fds[3 * index : 3 * index + 3])
+            answer, fds = self.ask("enter", nodes=part, tools=tools)
+            for node, (count, confinement) in zip(part, answer["nodes"], strict=True):
+                own, fds = fds[:count], fds[count:]
+                own += [-1] * (len(spawn.Spaces._fields) - 1 - count)
+                result[node] = spawn.Spaces._make([*own, confinement])
         return result
 
     def node_networks(self, nodes: Sequence[str]) -> dict[str, int]:
@@ -108,8 +112,10 @@ class Control:
 def enter_user(spaces: Mapping[str, int]) -> None:
     """Move this process into the lab's user namespace alone, for good: it has power over the lab, and outlives it.
 
-    The process must have one thread.
+    The process must have one thread. A lab with containers has no user namespace of its own.
     """
+    if "user" not in spaces:
+        return
     kernel.setns(spaces["user"], kernel.CLONE_NEWUSER)
     if os.geteuid() != 0:
         os.setresgid(0, 0, 0)

@@ -1,11 +1,16 @@
 """The lab's first process. Run as a program, standard library only:
 
-    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD
+    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD [ENGINE_SOCKET]
 
 It becomes two processes. The *keeper* stays outside: it makes the run directory, and removes it when the lab has ended,
 however it ended. The *init* is the first process of the lab's own user, network, mount, PID, UTS and IPC namespaces: it
 holds the nodes' namespaces, starts services, reaps orphans and records how services ended. When it ends, the kernel
 takes back everything. Until the builder says `commit`, both end as soon as the lifeline pipe closes.
+
+A lab with containers (ENGINE_SOCKET is given) needs root and has no user namespace of its own, since the containers'
+network namespaces belong to the machine's. Its init stays in the machine's PID namespace, which is above those of the
+containers, so that it can start processes there; the processes of its other nodes have a PID namespace whose first
+process, the *anchor*, ends with the init. When the init has ended, the keeper removes the lab's containers.
 
 Requests come over the socket RUN_DIRECTORY/ctl, one JSON object a message; file descriptors travel beside them.
 """
@@ -59,6 +64,7 @@ class StartError(Exception):
 def main(arguments: list[str]) -> int:
     """Make the run directory and the namespaces, then keep them. Returns the exit status of the keeper."""
     directory, lab, lifeline, ready = arguments[0], arguments[1], int(arguments[2]), int(arguments[3])
+    socket_path = arguments[4] if len(arguments) > 4 else ""
     os.set_inheritable(lifeline, False)
     os.set_inheritable(ready, False)
     with contextlib.suppress(OSError):
@@ -71,6 +77,8 @@ def main(arguments: list[str]) -> int:
         _tell(ready, {"error": "directory", "errno": error.errno, "text": str(error)})
         return 1
     try:
+        if socket_path:
+            return _keep_containers(directory, lab, lifeline, ready, socket_path)
         return _keep(directory, lab, lifeline, ready)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -141,6 +149,37 @@ def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
             return 0
 
 
+def _keep_containers(directory: str, lab: str, lifeline: int, ready: int, socket_path: str) -> int:
+    kernel.adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            kernel.unshare(NAMESPACES & ~kernel.CLONE_NEWPID)
+            init = Init(directory, lab, lifeline, ready, containers=True)
+            init.run()
+            status = 0 if init.committed else 1
+        except OSError as error:
+            _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        finally:
+            os._exit(status)
+    os.close(ready)
+    os.close(lifeline)
+    kernel.set_process_name("wirelab-keeper")
+    ended = status = -1
+    while ended != child:
+        ended, status = os.waitpid(-1, 0)
+    from emulator.run import engine  # here: other labs' first processes shall not wait for its imports
+
+    with contextlib.suppress(OSError, ValueError):  # without the engine there is nobody to ask; `down` will say so
+        engine.remove_all(socket_path, directory, calm_s=0.0 if status == 0 else 0.5)
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return 0
+
+
 def _map_ids(pid: int) -> None:
     """Map every id that this process has, or its own alone when it may not do more (user_namespaces(7))."""
     if os.geteuid() == 0 and kernel.capabilities() & (1 << 7 | 1 << 6) == (1 << 7 | 1 << 6):
@@ -181,6 +220,12 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int) -> int:
     return 0
 
 
+def _mount_proc() -> None:
+    """A view of the PID namespace; where /proc is partly hidden (in a container) the old one stays."""
+    with contextlib.suppress(OSError):
+        kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
 class Service:
     """A daemon that this process started."""
 
@@ -208,7 +253,9 @@ class Service:
 class Init:
     """Process 1 of the lab."""
 
-    def __init__(self, directory: str, lab: str, lifeline: int, ready: int) -> None:
+    def __init__(self, directory: str, lab: str, lifeline: int, ready: int, *, containers: bool = False) -> None:
+        self.containers = containers
+        self.anchor = self.rope = -1
         self.directory = directory
         self.lab = lab
         self.lifeline = lifeline
@@ -222,6 +269,8 @@ class Init:
         self.selector = selectors.DefaultSelector()
         self.private = os.path.join(directory, "private")
         self.own_fds: dict[str, int] = {}
+        self.kept: set[int] = set()
+        self.confinement: dict[str, Any] | None = None
 
     def run(self) -> None:
         """Prepare the namespaces, say that we are ready, then serve until told to stop."""
@@ -260,14 +309,32 @@ class Init:
     def _prepare(self) -> None:
         """Nothing that is mounted here is seen outside; the lab's files live in memory and end with it."""
         kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-        with contextlib.suppress(OSError):  # where /proc is partly hidden (containers) the old view stays
-            kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+        if self.containers:
+            self._set_anchor()
+        else:
+            _mount_proc()
         os.mkdir(self.private, 0o700)
         kernel.mount("wirelab", self.private, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=0755")
         kernel.sethostname(self.lab[:63])
-        for name in ("user", "mnt", "uts", "ipc", "net", "pid"):
-            self.own_fds[name] = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        for name in (*(() if self.containers else ("user",)), "mnt", "uts", "ipc", "net", "pid"):
+            kind = "pid_for_children" if name == "pid" else name
+            self.own_fds[name] = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         self.own_fds["private"] = os.open(self.private, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _set_anchor(self) -> None:
+        """The first process of the PID namespace of all nodes that are no containers: they end with it, it with us."""
+        kernel.unshare(kernel.CLONE_NEWPID)
+        here, self.rope = os.pipe2(os.O_CLOEXEC)
+        self.anchor = os.fork()
+        if self.anchor == 0:
+            kernel.die_with_parent(signal.SIGKILL)
+            kernel.set_process_name("wirelab-anchor")
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps orphans then
+            os.dup2(here, 3)
+            os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            os.read(3, 1)  # ends when the init does
+            os._exit(0)
+        os.close(here)
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -287,6 +354,8 @@ class Init:
                 return
             if pid == 0:
                 return
+            if pid == self.anchor:
+                self.stopping = True
             service = self.by_pid.pop(pid, None)
             if service is not None:
                 service.status = os.waitstatus_to_exitcode(status)
@@ -310,7 +379,7 @@ class Init:
             answer, beside = {"error": f"a request that is not understood: {error}", "errno": errno.EINVAL}, ()
         finally:
             for descriptor in fds:
-                if descriptor not in self.nets.values():
+                if descriptor not in self.kept and descriptor not in self.nets.values():
                     os.close(descriptor)
         with contextlib.suppress(OSError):
             kernel.send_message(client, json.dumps(answer).encode(), beside)
@@ -323,13 +392,19 @@ class Init:
         if what == "add-nodes":
             for name, descriptor in zip(request["nodes"], fds, strict=True):
                 self.nets[name] = descriptor
+            self.confinement = request.get("confinement")
             return {"ok": True}, ()
+        if what == "add-containers":
+            return self._add_containers(request["nodes"], fds)
         if what == "remove-node":
             os.close(self.nets.pop(request["node"]))
+            self.spaces.pop(request["node"], None)
             return {"ok": True}, ()
         if what == "enter":
-            spaces = [self._node(name) for name in request["nodes"]]
-            return {"ok": True}, tuple(fd for space in spaces for fd in (space.net, space.mnt, space.uts))
+            look = self._tools if request.get("tools") else self._node
+            spaces = [look(name) for name in request["nodes"]]
+            counts = [(len(space.descriptors), space.confinement) for space in spaces]
+            return {"ok": True, "nodes": counts}, tuple(fd for space in spaces for fd in space.descriptors)
         if what == "nets":
             return {"ok": True, "nodes": request["nodes"]}, tuple(self.nets[name] for name in request["nodes"])
         if what == "start":
@@ -349,6 +424,22 @@ class Init:
             self.stopping = True
             return {"ok": True}, ()
         raise ValueError(what)
+
+    def _add_containers(self, nodes: list[dict[str, Any]], fds: list[int]) -> tuple[dict[str, Any], tuple[int, ...]]:
+        each = len(spawn.Spaces._fields) - 1
+        for index, node in enumerate(nodes):
+            spaces = spawn.Spaces._make([*fds[each * index : each * (index + 1)], node["confinement"]])
+            self.spaces[node["name"]] = spaces
+            self.nets[node["name"]] = spaces.net
+            self.kept |= set(spaces.descriptors)
+        return {"ok": True}, ()
+
+    def _tools(self, name: str) -> spawn.Spaces:
+        """A node's network beside this machine's own files."""
+        spaces = self._node(name)
+        if spaces.pid < 0:
+            return spaces
+        return spawn.Spaces(spaces.net, self.own_fds["mnt"], self.own_fds["uts"])
 
     def _node(self, name: str) -> spawn.Spaces:
         """The namespaces of a node; its own mounts and host name are made when something first runs there."""
@@ -398,11 +489,22 @@ class Init:
             for source, _ in binds:
                 os.close(source)
             flags = os.O_RDONLY | os.O_CLOEXEC
-            return spawn.Spaces(net, os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags))
+            mnt, uts = os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags)
+            if self.containers:
+                self._mount_proc_of_nodes()
+            return spawn.Spaces(net, mnt, uts, confinement=self.confinement)
         finally:
             kernel.setns(self.own_fds["mnt"], kernel.CLONE_NEWNS)
             kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
             kernel.setns(self.own_fds["net"], kernel.CLONE_NEWNET)
+
+    def _mount_proc_of_nodes(self) -> None:
+        """A /proc that shows the PID namespace of the nodes, in which only our children are, not we."""
+        child = os.fork()
+        if child == 0:
+            _mount_proc()
+            os._exit(0)
+        os.waitpid(child, 0)
 
     def _start(self, request: dict[str, Any]) -> int:
         node, name = request["node"], request["service"]

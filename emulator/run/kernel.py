@@ -12,6 +12,7 @@ import ctypes
 import os
 import socket
 import struct
+from collections.abc import Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -33,10 +34,14 @@ MS_SLAVE = 0x80000
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 
 FDS_A_MESSAGE = 200
 """File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
+
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -91,6 +96,38 @@ def capabilities() -> int:
             if line.startswith("CapEff:"):
                 return int(line.split()[1], 16)
     return 0
+
+
+CAPABILITIES = [
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+]  # fmt: skip
+"""The names of the capabilities by their numbers (linux/capability.h)."""
+
+
+def capability_set(names: Iterable[str]) -> int:
+    """The bit set of capabilities; names that the kernel does not have are left out."""
+    return sum(1 << CAPABILITIES.index(name) for name in set(names) if name in CAPABILITIES)
+
+
+def drop_capabilities(keep: int) -> None:
+    """Take every capability that is not in the bit set `keep` out of the bounding set, and out of what is inherited: a
+    program that this process becomes cannot have it, whoever it runs as (capabilities(7))."""
+    number = 0
+    while _libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+        if not keep >> number & 1:
+            _check(_libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
+        number += 1
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    words = ctypes.create_string_buffer(24)
+    _check(_libc.capget(header, words), "capget")
+    low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack("=6I", words.raw[:24])
+    words.raw = struct.pack("=6I", low_effective, low_permitted, 0, high_effective, high_permitted, 0)
+    _check(_libc.capset(header, words), "capset")
 
 
 def send_message(sock: socket.socket, payload: bytes, fds: tuple[int, ...] = ()) -> None:

@@ -119,9 +119,12 @@ def write_facts(folder: Path, content: dict[str, Any]) -> None:
 
 
 class Start:
-    """A lab that is being started: its first process runs, and ends with `close` unless `commit` was said."""
+    """A lab that is being started: its first process runs, and ends with `close` unless `commit` was said.
 
-    def __init__(self, name: str) -> None:
+    `engine_socket` is where the Docker Engine listens, for a lab with containers.
+    """
+
+    def __init__(self, name: str, engine_socket: str | None = None) -> None:
         import subprocess  # here, since `ps` and `exec` have no use for it and shall be instant
 
         self._late = subprocess.TimeoutExpired
@@ -135,7 +138,8 @@ class Start:
         program = str(Path(__file__).with_name("init.py"))
         try:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write)],
+                [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write)]
+                + ([engine_socket] if engine_socket else []),
                 pass_fds=(lifeline, ready_write),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emulator.run import kernel
 
@@ -13,11 +14,30 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Spaces(NamedTuple):
-    """Open descriptors of a node's namespaces."""
+    """Open descriptors of a node's namespaces; the last three are a container's alone.
+
+    `confinement` is what else holds the processes of a node that is not in a user namespace of the lab: `capabilities`
+    (a bit set; nothing beyond it can be had), and of a container `cgroups` (files where a process joins), `profile`
+    (of AppArmor), `uid`, `gid`, `groups`, `env` and `cwd`.
+    """
 
     net: int
     mnt: int
     uts: int
+    ipc: int = -1
+    pid: int = -1
+    cgroup: int = -1
+    confinement: Mapping[str, Any] | None = None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that are there."""
+        return tuple(fd for fd in (self.net, self.mnt, self.uts, self.ipc, self.pid, self.cgroup) if fd >= 0)
+
+    def close(self) -> None:
+        """Close all of them."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 def environment(node: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -46,7 +66,7 @@ def start(
         OSError: the namespaces could not be entered or the program could not be started.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = _fork(spaces)
     if pid == 0:
         try:
             os.close(read_end)
@@ -68,6 +88,21 @@ def start(
     return pid
 
 
+def _fork(spaces: Spaces) -> int:
+    """A child in the PID namespace of the node, if it has one of its own."""
+    if spaces.pid < 0:
+        return os.fork()
+    usual = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        kernel.setns(spaces.pid, kernel.CLONE_NEWPID)
+        try:
+            return os.fork()
+        finally:
+            kernel.setns(usual, kernel.CLONE_NEWPID)
+    finally:
+        os.close(usual)
+
+
 def _become(
     spaces: Spaces,
     argv: Sequence[str],
@@ -84,14 +119,38 @@ def _become(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    confinement = spaces.confinement or {}
+    for path in confinement.get("cgroups", ()):
+        with open(path, "w", encoding="ascii") as procs:
+            procs.write("0")
+    if profile := confinement.get("profile"):
+        with open("/proc/self/attr/exec", "w", encoding="ascii") as attribute:
+            attribute.write(f"exec {profile}")
     kernel.setns(spaces.net, kernel.CLONE_NEWNET)
     kernel.setns(spaces.uts, kernel.CLONE_NEWUTS)
+    if spaces.ipc >= 0:
+        kernel.setns(spaces.ipc, kernel.CLONE_NEWIPC)
+    if spaces.cgroup >= 0:
+        kernel.setns(spaces.cgroup, kernel.CLONE_NEWCGROUP)
     kernel.setns(spaces.mnt, kernel.CLONE_NEWNS)
-    try:
-        os.chdir(cwd)
-    except OSError:
-        os.chdir("/")
+    for place in (confinement.get("cwd", cwd), "/"):
+        with contextlib.suppress(OSError):
+            os.chdir(place)
+            break
+    if confinement:
+        _confine(confinement)
+        if die_with_parent:  # to change the ids took it back
+            kernel.die_with_parent(signal.SIGKILL)
     high = [os.dup(stream) if stream < 3 else stream for stream in streams]
     for target, stream in enumerate(high):
         os.dup2(stream, target, inheritable=True)
-    os.execvpe(argv[0], list(argv), dict(env))
+    os.execvpe(argv[0], list(argv), {**env, **confinement.get("env", {})})
+
+
+def _confine(confinement: Mapping[str, Any]) -> None:
+    """Give up for good what a node's processes shall not have; the kernel's own order of things (capabilities(7))."""
+    kernel.drop_capabilities(confinement["capabilities"])
+    if "uid" in confinement:
+        os.setgroups(confinement["groups"])
+        os.setresgid(*[confinement["gid"]] * 3)
+        os.setresuid(*[confinement["uid"]] * 3)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_interface, ip_network
 from pathlib import Path
+from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, WirelabError, printable
 from emulator.plan import ops
@@ -63,6 +64,7 @@ class NetnsHands:
     """Builds a lab in the namespaces of its first process. The calling process has entered them already."""
 
     def __init__(self, control: Control, directory: Path, private: Path) -> None:
+        self.confinement: dict[str, Any] | None = None
         self._control = control
         self._directory = directory
         self._private = private
@@ -93,7 +95,7 @@ class NetnsHands:
                 node = self._nodes[operation.node]
                 self._queue.append((node, operation, netlink.delete_link(node.index(operation.interface))))
             case ops.LimitRate():
-                self._run(operation, operation.argv(), b"")
+                self._run(operation, operation.argv(), b"", tools=True)
             case ops.AddAddress():
                 self._add_address(operation)
             case ops.SetUp():
@@ -105,7 +107,7 @@ class NetnsHands:
                 self._in_namespace(operation.node)
                 write_sysctl(operation.key, operation.value)
             case ops.LoadRules():
-                self._run(operation, ["iptables-restore"], operation.rules.encode())
+                self._run(operation, ["iptables-restore"], operation.rules.encode(), tools=True)
             case ops.WriteFile():
                 self._write_file(operation)
             case ops.Prepare():
@@ -139,17 +141,16 @@ class NetnsHands:
 
     def _create_node(self, operation: ops.CreateNode) -> None:
         kernel.unshare(kernel.CLONE_NEWNET)
-        for setting in sorted(_initial_settings(operation)):
+        for setting in sorted(initial_settings(operation)):
             write_sysctl(*setting)
-        node = Node(
-            operation.node,
-            os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC),
-            netlink.Socket(),
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC),
-            self._numbers,
-        )
-        self._nodes[operation.node] = node
+        self._add_node(operation, os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self._unknown.append(operation.node)
+
+    def _add_node(self, operation: ops.CreateNode, namespace_fd: int) -> None:
+        """Take a node in whose network namespace the calling thread is."""
+        control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        node = Node(operation.node, namespace_fd, netlink.Socket(), control, self._numbers)
+        self._nodes[operation.node] = node
         self._queue.append((node, operation, netlink.set_up(1)))
 
     def _hand_over(self) -> None:
@@ -157,7 +158,7 @@ class NetnsHands:
             part = self._unknown[: kernel.FDS_A_MESSAGE]
             self._unknown = self._unknown[kernel.FDS_A_MESSAGE :]
             fds = tuple(self._nodes[name].namespace_fd for name in part)
-            self._control.ask("add-nodes", fds, nodes=part)
+            self._control.ask("add-nodes", fds, nodes=part, confinement=self.confinement)
 
     def _remove_node(self, name: str) -> None:
         node = self._nodes.pop(name, None)
@@ -281,7 +282,7 @@ class NetnsHands:
 
     def _wait(self, operation: ops.WaitUntil) -> None:
         self._in_namespace(operation.node)
-        private = self._private / operation.node
+        private = self._root_of(operation.node)
 
         def ended() -> str | None:
             for service in self._control.services() if operation.service else ():
@@ -298,6 +299,10 @@ class NetnsHands:
                 hint=_tail(log) if operation.service else None,
             )
 
+    def _root_of(self, node: str) -> Path:
+        """The folder with the files that only the node sees."""
+        return self._private / node
+
     def _run(
         self,
         operation: ops.Operation,
@@ -305,16 +310,17 @@ class NetnsHands:
         stdin: bytes,
         env: object = None,
         timeout_s: float = 30.0,
+        *,
+        tools: bool = False,
     ) -> None:
-        spaces = self._control.node_spaces([operation.node])[operation.node]
+        spaces = self._control.node_spaces([operation.node], tools=tools)[operation.node]
         extra = dict(env) if isinstance(env, dict) else {}
         try:
             done = execute.run(spaces, argv, spawn.environment(operation.node, extra), stdin=stdin, timeout_s=timeout_s)
         except OSError as error:
             raise _start_error(operation.describe(), argv[0], error) from None
         finally:
-            for descriptor in (spaces.net, spaces.mnt, spaces.uts):
-                os.close(descriptor)
+            spaces.close()
         if done.status != 0:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
             ending = f"took longer than {timeout_s:g} s" if done.status is None else _ending(done.status)
@@ -323,7 +329,7 @@ class NetnsHands:
             )
 
 
-def _initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
+def initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
     """Settings that must stand before any interface comes up, so that no frame of the host's own habits is seen."""
     settings = []
     if not operation.ipv6 and os.path.exists("/proc/sys/net/ipv6"):
