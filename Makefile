@@ -1,7 +1,7 @@
 # make lab-nat    build the home-router lab, prove every layer, leave it running
 # make test       everything that this repository promises, checked
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev labs test soak clean
+.PHONY: help setup setup-dev labs test soak images clean
 SHELL := /bin/sh
 WIRELAB := .venv/bin/wirelab
 
@@ -12,6 +12,7 @@ help: ## show what can be done
 	@echo "make setup        only install what is missing"
 	@echo "make test         check everything: style, types, import rules, unit tests, live labs"
 	@echo "make soak         verify all labs 20 times (RUNS=20) and compare the verdicts"
+	@echo "make images     build the container images for --backend docker; only what changed (NAMES='host router')"
 	@echo "make clean        remove the environment and caches"
 
 setup: ## install what is missing: system packages (sudo where needed), Python packages into .venv
@@ -34,6 +35,10 @@ test: setup-dev
 
 soak: setup ## verify all labs 20 times (RUNS=20) and compare the verdicts
 	@.venv/bin/python tools/soak.py "$${RUNS:-20}"
+
+images: ## build the container images; only what changed
+	@tools/setup.sh images
+	@.venv/bin/python tools/images.py $(NAMES)
 
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info artefacts
