@@ -179,7 +179,7 @@ def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[o
     servers = [entry for entry in everything if entry not in programs and entry not in clients]
     for group in (servers, clients, programs):
         for node, service in group:
-            yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env))
+            yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env), service.rootless)
         for node, service in group:
             if service.ready is not None:
                 yield ops.WaitUntil(node.name, service.name, service.ready)

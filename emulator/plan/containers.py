@@ -51,7 +51,8 @@ def image_for(node: Node) -> str:
 class CreateContainer(CreateNode):
     """A container of the Docker Engine with an empty network namespace (`--network none`); its loopback is up.
 
-    `mounts` are `source:target:ro` or `:rw`; `in_memory` the folders that are its own, in memory.
+    `mounts` are `source:target:ro` or `:rw`; `in_memory` its own folders in memory, with how they are
+    mounted.
     """
 
     image: str = ""
@@ -103,6 +104,6 @@ def create_container(node: Node, container: Container) -> CreateContainer:
         memory_bytes=container.memory_bytes,
         capabilities=CAPABILITIES + extra,
         mounts=tuple(f"{one.source}:{one.target}:{'ro' if one.read_only else 'rw'}" for one in container.mounts),
-        in_memory=("/run", "/tmp") if ours else (),  # noqa: S108 - each container's own
+        in_memory=("/run:exec,mode=755", "/tmp:exec,mode=1777") if ours else (),  # noqa: S108
         env=dict(node.env),
     )

@@ -343,11 +343,13 @@ class PutFile(Operation):
 
 @dataclass(frozen=True)
 class StartProcess(Operation):
-    """A daemon in the foreground, as a process of the node; its output is kept."""
+    """A daemon in the foreground, as a process of the node; its output is kept. With `rootless` a container runs it as
+    its image's user."""
 
     service: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    rootless: bool = False
 
     def describe(self) -> str:
         return f"start {self.service} on {self.node}"

@@ -87,10 +87,10 @@ class Control:
         for start in range(0, len(nodes), NODES_A_MESSAGE):
             part = list(nodes[start : start + NODES_A_MESSAGE])
             answer, fds = self.ask("enter", nodes=part, tools=tools)
-            for node, (count, confinement) in zip(part, answer["nodes"], strict=True):
-                own, fds = fds[:count], fds[count:]
-                own += [-1] * (len(spawn.Spaces._fields) - 1 - count)
-                result[node] = spawn.Spaces._make([*own, confinement])
+            numbers = iter(fds)
+            for node, (fields, confinement) in zip(part, answer["nodes"], strict=True):
+                own = {field: next(numbers) for field in fields}
+                result[node] = spawn.Spaces(**own, confinement=confinement)
         return result
 
     def node_networks(self, nodes: Sequence[str]) -> dict[str, int]:
@@ -125,11 +125,13 @@ def enter_user(spaces: Mapping[str, int]) -> None:
 def enter_lab(spaces: Mapping[str, int]) -> None:
     """Move this process into the lab's user and IPC namespaces, and its children into the PID namespace, for good.
 
-    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it.
+    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it. In a lab with
+    containers each child goes into the PID namespace of its node (`spawn.start`).
     """
     enter_user(spaces)
     kernel.setns(spaces["ipc"], kernel.CLONE_NEWIPC)
-    kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
+    if "user" in spaces:
+        kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
 
 
 def is_alive(directory: Path) -> bool:

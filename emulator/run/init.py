@@ -401,10 +401,10 @@ class Init:
             self.spaces.pop(request["node"], None)
             return {"ok": True}, ()
         if what == "enter":
-            look = self._tools if request.get("tools") else self._node
+            look = self._tools if request.get("tools") else self._for_commands
             spaces = [look(name) for name in request["nodes"]]
-            counts = [(len(space.descriptors), space.confinement) for space in spaces]
-            return {"ok": True, "nodes": counts}, tuple(fd for space in spaces for fd in space.descriptors)
+            nodes = [(list(space.descriptors), space.confinement) for space in spaces]
+            return {"ok": True, "nodes": nodes}, tuple(fd for space in spaces for fd in space.descriptors.values())
         if what == "nets":
             return {"ok": True, "nodes": request["nodes"]}, tuple(self.nets[name] for name in request["nodes"])
         if what == "start":
@@ -431,15 +431,23 @@ class Init:
             spaces = spawn.Spaces._make([*fds[each * index : each * (index + 1)], node["confinement"]])
             self.spaces[node["name"]] = spaces
             self.nets[node["name"]] = spaces.net
-            self.kept |= set(spaces.descriptors)
+            self.kept |= set(spaces.descriptors.values())
         return {"ok": True}, ()
 
     def _tools(self, name: str) -> spawn.Spaces:
         """A node's network beside this machine's own files."""
         spaces = self._node(name)
-        if spaces.pid < 0:
+        if spaces.ipc < 0:
             return spaces
         return spawn.Spaces(spaces.net, self.own_fds["mnt"], self.own_fds["uts"])
+
+    def _for_commands(self, name: str) -> spawn.Spaces:
+        """A node as commands find it: as root, also where an image's user keeps its daemon from that, unless the lab
+        file names the user."""
+        spaces = self._node(name)
+        if not (spaces.confinement or {}).get("as_root"):
+            return spaces
+        return spaces._replace(confinement={**(spaces.confinement or {}), "uid": 0, "gid": 0, "groups": [0]})
 
     def _node(self, name: str) -> spawn.Spaces:
         """The namespaces of a node; its own mounts and host name are made when something first runs there."""
@@ -490,9 +498,10 @@ class Init:
                 os.close(source)
             flags = os.O_RDONLY | os.O_CLOEXEC
             mnt, uts = os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags)
-            if self.containers:
-                self._mount_proc_of_nodes()
-            return spawn.Spaces(net, mnt, uts, confinement=self.confinement)
+            if not self.containers:
+                return spawn.Spaces(net, mnt, uts)
+            self._mount_proc_of_nodes()
+            return spawn.Spaces(net, mnt, uts, pid=self.own_fds["pid"], confinement=self.confinement)
         finally:
             kernel.setns(self.own_fds["mnt"], kernel.CLONE_NEWNS)
             kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
@@ -511,7 +520,7 @@ class Init:
         old = self.services.get((node, name))
         if old is not None and old.status is None:
             raise OSError(errno.EEXIST, f"{name} runs on {node} already")
-        spaces = self._node(node)
+        spaces = self._node(node) if request.get("rootless") else self._for_commands(node)
         log_path = os.path.join(self.directory, "log", f"{node}-{name}.log")
         os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)
         log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -22,6 +22,16 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_NEWCGROUP = 0x02000000
 
+_KINDS = {
+    CLONE_NEWNS: "mnt",
+    CLONE_NEWUTS: "uts",
+    CLONE_NEWIPC: "ipc",
+    CLONE_NEWUSER: "user",
+    CLONE_NEWPID: "pid",
+    CLONE_NEWNET: "net",
+    CLONE_NEWCGROUP: "cgroup",
+}
+
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -59,7 +69,7 @@ def unshare(flags: int) -> None:
 
 def setns(fd: int, flags: int) -> None:
     """Move the caller into the namespace that `fd` refers to, which must be of the kind in `flags`."""
-    _check(_libc.setns(fd, flags), "setns")
+    _check(_libc.setns(fd, flags), f"setns {_KINDS.get(flags, '')}".rstrip())
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:

@@ -14,7 +14,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Spaces(NamedTuple):
-    """Open descriptors of a node's namespaces; the last three are a container's alone.
+    """Open descriptors of a node's namespaces; `ipc` and `cgroup` are a container's alone, `pid` is there where the
+    caller is not in the PID namespace already.
 
     `confinement` is what else holds the processes of a node that is not in a user namespace of the lab: `capabilities`
     (a bit set; nothing beyond it can be had), and of a container `cgroups` (files where a process joins), `profile`
@@ -30,13 +31,14 @@ class Spaces(NamedTuple):
     confinement: Mapping[str, Any] | None = None
 
     @property
-    def descriptors(self) -> tuple[int, ...]:
-        """Those that are there."""
-        return tuple(fd for fd in (self.net, self.mnt, self.uts, self.ipc, self.pid, self.cgroup) if fd >= 0)
+    def descriptors(self) -> dict[str, int]:
+        """Those that are there, by name."""
+        names = ("net", "mnt", "uts", "ipc", "pid", "cgroup")
+        return {name: fd for name, fd in zip(names, self[:6], strict=True) if fd >= 0}
 
     def close(self) -> None:
         """Close all of them."""
-        for descriptor in self.descriptors:
+        for descriptor in self.descriptors.values():
             os.close(descriptor)
 
 
@@ -93,14 +95,15 @@ def _fork(spaces: Spaces) -> int:
     if spaces.pid < 0:
         return os.fork()
     usual = os.open("/proc/self/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+    child = -1
     try:
         kernel.setns(spaces.pid, kernel.CLONE_NEWPID)
-        try:
-            return os.fork()
-        finally:
-            kernel.setns(usual, kernel.CLONE_NEWPID)
+        child = os.fork()
     finally:
-        os.close(usual)
+        if child != 0:
+            kernel.setns(usual, kernel.CLONE_NEWPID)
+            os.close(usual)
+    return child
 
 
 def _become(

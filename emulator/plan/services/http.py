@@ -24,6 +24,7 @@ def https(node: Node) -> Service | None:
         argv=("socat", listen, f"TCP:127.0.0.1:{spec.port}"),
         ready=Condition("tcp-port", port=spec.tls.port),
         tools=("socat",),
+        rootless=True,
     )
 
 
@@ -40,4 +41,5 @@ def http(node: Node) -> Service | None:
         ready=Condition("tcp", "127.0.0.1", spec.port),
         files=files,
         tools=("busybox",),
+        rootless=True,
     )

@@ -53,6 +53,7 @@ class DockerHands(NetnsHands):
         self._owner = owner
         self._wanted: list[CreateContainer] = []
         self._made: dict[str, Made] = {}
+        self._owners: dict[str, tuple[int, int]] = {}
         self._files: dict[str, list[tuple[str, bytes, int]]] = {}
         self.confinement = {"capabilities": kernel.capability_set(CAPABILITIES)}
 
@@ -102,7 +103,7 @@ class DockerHands(NetnsHands):
                 init=True,
                 cap_drop=["ALL"],
                 cap_add=list(operation.capabilities),
-                tmpfs={folder: _MODES.get(folder, "") for folder in operation.in_memory},
+                tmpfs=dict(folder.split(":", 1) for folder in operation.in_memory),
                 binds=list(operation.mounts),
                 nano_cpus=int(operation.cpus * 1e9) if operation.cpus else None,
                 mem_limit=operation.memory_bytes,
@@ -161,7 +162,9 @@ class DockerHands(NetnsHands):
                     write_sysctl(key, value)
             self._add_node(one.operation, os.dup(spaces[0]))
             _in_files(spaces[1], _own_settings, one.operation.node)
-            entries.append({"name": one.operation.node, "confinement": self._confine(one, own, points)})
+            confinement = self._confine(one, own, points)
+            self._owners[one.operation.node] = confinement["uid"], confinement["gid"]
+            entries.append({"name": one.operation.node, "confinement": confinement})
         part = kernel.FDS_A_MESSAGE // len(_SPACES)
         try:
             for start in range(0, len(entries), part):
@@ -179,6 +182,7 @@ class DockerHands(NetnsHands):
             "capabilities": kernel.capability_set(one.operation.capabilities),
             "cgroups": [f"{points[kind]}{path}/cgroup.procs" for kind, path in joined.items() if kind in points],
             "profile": one.profile if one.profile != "unconfined" else "",
+            "as_root": not one.operation.user,
             "uid": uid,
             "gid": gid,
             "groups": groups,
@@ -210,7 +214,7 @@ class DockerHands(NetnsHands):
     def _write(self, node: str, entries: Sequence[tuple[str, bytes, int]]) -> None:
         spaces = self._control.node_spaces([node])[node]
         try:
-            _in_files(spaces.mnt, lambda: _write_files(entries), node)
+            _in_files(spaces.mnt, lambda: _write_files(entries, *self._owners[node]), node)
         finally:
             spaces.close()
 
@@ -222,8 +226,6 @@ class DockerHands(NetnsHands):
 
 _IPV6_ON = tuple((f"net.ipv6.conf.{scope}.disable_ipv6", "0") for scope in ("all", "default", "lo"))
 """An engine may have switched it off."""
-
-_MODES = {"/run": "mode=755", "/tmp": "mode=1777"}  # noqa: S108 - each container's own
 
 
 def _require_image(client: DockerClient, image: str) -> None:
@@ -288,13 +290,22 @@ def _own_settings() -> None:
     kernel.mount("", place, "", kernel.MS_REMOUNT | kernel.MS_BIND | safe)
 
 
-def _write_files(entries: Iterable[tuple[str, bytes, int]]) -> None:
+def _write_files(entries: Iterable[tuple[str, bytes, int]], uid: int, gid: int) -> None:
+    """Files and the folders that they lack are those of the node's user; those of the engine's own, such as /etc/hosts,
+    keep their owner and mode."""
     for path, octets, mode in entries:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        parts = path.strip("/").split("/")[:-1]
+        for depth in range(1, len(parts) + 1):
+            folder = "/" + "/".join(parts[:depth])
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder)
+                os.chown(folder, uid, gid)
+        fresh = not os.path.exists(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with open(descriptor, "wb") as stream:
-            if path.startswith("/run/"):  # files of the engine's own, such as /etc/hosts, keep their mode
+            if fresh:
                 os.fchmod(descriptor, mode)
+                os.fchown(descriptor, uid, gid)
             stream.write(octets)
 
 

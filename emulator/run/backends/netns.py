@@ -275,7 +275,12 @@ class NetnsHands:
     def _start(self, operation: ops.StartProcess) -> None:
         try:
             self._control.ask(
-                "start", node=operation.node, service=operation.service, argv=operation.argv, env=dict(operation.env)
+                "start",
+                node=operation.node,
+                service=operation.service,
+                argv=operation.argv,
+                env=dict(operation.env),
+                rootless=operation.rootless,
             )
         except OSError as error:
             raise _start_error(operation.describe(), operation.argv[0], error) from None
