@@ -113,6 +113,14 @@ def _python() -> str:
     return sys.executable
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The engines of tests/docker, which all workers share, end with the whole run."""
+    if not hasattr(session.config, "workerinput"):
+        from tests.docker import engines
+
+        engines.stop_all(session.config._tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(scope="session")
 def people() -> Iterator[dict[str, Person]]:
     """An ordinary user, and root where the tests run as root; each with an installation."""

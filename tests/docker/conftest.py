@@ -1,0 +1,69 @@
+"""Engines of the tests' own, and Wirelab's images on them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.docker import engines
+from tests.docker.engines import Engine
+
+NODE_IMAGES = ("base", "host", "router", "resolver", "nameserver", "web", "full")
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The folder that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if hasattr(request.config, "workerinput") else base
+
+
+@pytest.fixture(scope="session")
+def run_owner(request: pytest.FixtureRequest) -> int:
+    """The process that the run belongs to: the one whose end is the end of its engines."""
+    return os.getppid() if hasattr(request.config, "workerinput") else os.getpid()
+
+
+def _engine(folder: Path, name: str, owner: int, *, own_network: bool = False) -> Engine:
+    try:
+        return engines.shared(folder, name, owner, own_network=own_network)
+    except engines.Unavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def engine(run_folder: Path, run_owner: int) -> Engine:
+    """An engine without a bridge of its own, in the machine's network namespace, so that images can be built."""
+    return _engine(run_folder, "plain", run_owner)
+
+
+@pytest.fixture(scope="session")
+def images(engine: Engine, run_folder: Path) -> Engine:
+    """The same engine with the images of nodes, built once a run."""
+
+    def build() -> object:
+        done = engine.tool(*NODE_IMAGES, "--json")
+        if done.returncode != 0:
+            raise RuntimeError(f"make images: {done.stderr}")
+        return json.loads(done.stdout)
+
+    engines.done_once(run_folder, "images", build)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def engine_with_default_rules(images: Engine, run_folder: Path, run_owner: int) -> Engine:
+    """An engine as Docker comes: its bridge, and its rules, which drop what is forwarded (FORWARD policy DROP). It has
+    a network namespace of its own, so the machine's rules are not touched; the images of nodes are there."""
+    own = _engine(run_folder, "default-rules", run_owner, own_network=True)
+
+    def load() -> None:
+        with images.client() as client:
+            tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith("wirelab/")]
+        engines.copy_images(images, own, tags)
+
+    engines.done_once(run_folder, "images-default-rules", load)
+    return own
