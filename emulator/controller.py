@@ -136,8 +136,8 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def _engine() -> str:
-    """The socket of an engine that can be used for labs.
+def _engine(name: str) -> str:
+    """The socket of an engine that can be used for labs; what is left there of an earlier lab called `name` goes.
 
     Raises:
         MachineError: there is none, or the rights do not suffice.
@@ -147,6 +147,9 @@ def _engine() -> str:
     path = engine.usable()
     if os.geteuid() != 0:
         raise MachineError("to put interfaces into containers takes root", hint="use sudo")
+    for found in engine.remains():
+        if found.name == name:
+            engine.clear(found)
     return path
 
 
@@ -190,7 +193,7 @@ def up(
     _check_binds(lab, allowed=allow_binds)
     plan = compile_plan(lab)
     _lacking(plan)
-    engine_socket = _engine() if any(node.container for node in lab.nodes.values()) else None
+    engine_socket = _engine(name or lab.name) if any(node.container for node in lab.nodes.values()) else None
     started = time.time()
     start = runs.Start(name or lab.name, engine_socket)
     builder = None

@@ -15,6 +15,7 @@ from emulator.run.control import Control, LabGone
 
 if TYPE_CHECKING:
     from emulator.controller import RunningLab
+    from emulator.run.engine import Remains
 
 
 def up(options: argparse.Namespace) -> NoReturn:
@@ -52,11 +53,19 @@ def down(options: argparse.Namespace) -> int:
     """Take labs down."""
     if options.all == bool(options.lab):
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
-    wanted = runs.names() if options.all else options.lab
-    folders = [runs.directory(name) for name in wanted]
+    from emulator.run import engine  # here, since `up` has no use for it
+
+    left = {found.name: found for found in engine.remains()}
+    names = runs.names()
+    wanted = [*names, *left] if options.all else options.lab
+    folders = [runs.directory(name) for name in wanted if name in names or name not in left]
     for folder in folders:
         runs.stop(folder)
         print(f"{folder.name} is down")
+    for name in wanted:
+        if name in left:
+            engine.clear(left[name])
+            print(f"{name}: {counted(len(left[name].ids), 'container')} that it left behind removed")
     runs.tidy()
     return 0
 
@@ -67,6 +76,7 @@ def ps(options: argparse.Namespace) -> int:
     if options.lab is not None:
         return _ps_one(options.lab, as_json=options.json)
     rows = [row for row in (_summary(name) for name in runs.names()) if row]
+    rows += [_left_behind(found) for found in _remains()]
     if options.json:
         print(json.dumps(rows))
         return 0
@@ -75,6 +85,10 @@ def ps(options: argparse.Namespace) -> int:
         return 0
     table = [["NAME", "LAB", "NODES", "SERVICES", "UP"]]
     for row in rows:
+        if row["left_behind"]:
+            text = f"has ended, but left {counted(row['left_behind'], 'container')}: wirelab down {row['name']}"
+            table.append([row["name"], "-", str(row["nodes"]), text, "-"])
+            continue
         bad = [f"{service['service']} on {service['node']} {ending(service)}" for service in row["failed"]]
         state = f"{row['services']} running" + (f"; {'; '.join(bad)}" if bad else "")
         table.append([row["name"], row["lab"], str(row["nodes"]), state, _age(row["started"])])
@@ -98,7 +112,20 @@ def _summary(name: str) -> dict[str, Any] | None:
         "nodes": len(facts["nodes"]),
         "services": sum(service["running"] for service in services),
         "failed": [service for service in services if not service["running"]],
+        "left_behind": 0,
     }
+
+
+def _remains() -> list[Remains]:
+    """Containers of labs that have ended; the engine is asked only where there is one."""
+    from emulator.run import engine
+
+    return engine.remains()
+
+
+def _left_behind(found: Remains) -> dict[str, Any]:
+    none: dict[str, Any] = {"lab": None, "source": None, "started": None, "services": 0, "failed": []}
+    return {"name": found.name, **none, "nodes": len(found.nodes), "left_behind": len(found.ids)}
 
 
 def _ps_one(name: str, *, as_json: bool) -> int:

@@ -13,10 +13,13 @@ import os
 import socket
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from emulator.errors import MachineError
+from emulator.errors import CommandFailed, MachineError
+from emulator.run.control import is_alive
 
 API = "/v1.40"
 LAB, NODE, RUN, OWNER = "wirelab.lab", "wirelab.node", "wirelab.run", "wirelab.owner"
@@ -101,6 +104,49 @@ def containers(path: str, run_directory: str | None = None) -> list[dict[str, An
     filters = quote(json.dumps({"label": [label]}))
     found: list[dict[str, Any]] = request(path, "GET", f"/containers/json?all=1&filters={filters}")
     return found
+
+
+@dataclass(frozen=True)
+class Remains:
+    """Containers of a lab that has ended without taking them along."""
+
+    name: str
+    run: str
+    ids: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+def remains() -> list[Remains]:
+    """What is left of this user's labs in the engine; nothing where there is no engine or no right to ask it."""
+    path = socket_path()
+    if path is None or not os.path.exists(path):
+        return []
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    with contextlib.suppress(OSError):
+        for entry in containers(path):
+            labels = entry["Labels"]
+            if labels.get(OWNER) == str(os.geteuid()) and not is_alive(Path(labels[RUN])):
+                groups.setdefault((labels.get(LAB, ""), labels[RUN]), []).append(entry)
+    return [
+        Remains(
+            name, run, tuple(one["Id"] for one in found), tuple(sorted(one["Labels"].get(NODE, "") for one in found))
+        )
+        for (name, run), found in sorted(groups.items())
+    ]
+
+
+def clear(found: Remains) -> None:
+    """Remove what is left of a lab.
+
+    Raises:
+        CommandFailed: the engine cannot, with its reason.
+    """
+    path = socket_path() or DEFAULT_SOCKET
+    try:
+        remove(path, list(found.ids))
+        remove_all(path, found.run)
+    except OSError as error:
+        raise CommandFailed(f"cannot remove the containers of {found.name}: {error.strerror or error}") from None
 
 
 def remove(path: str, ids: list[str]) -> None:

@@ -169,10 +169,12 @@ def _keep_containers(directory: str, lab: str, lifeline: int, ready: int, socket
     ended = status = -1
     while ended != child:
         ended, status = os.waitpid(-1, 0)
-    from emulator.run import engine  # here: other labs' first processes shall not wait for its imports
+    if os.fork() == 0:  # a child, since a container ends only when we have reaped what Wirelab had started in it
+        from emulator.run import engine  # here: other labs' first processes shall not wait for its imports
 
-    with contextlib.suppress(OSError, ValueError):  # without the engine there is nobody to ask; `down` will say so
-        engine.remove_all(socket_path, directory, calm_s=0.0 if status == 0 else 0.5)
+        with contextlib.suppress(OSError, ValueError):  # without the engine there is nobody to ask; `down` will say so
+            engine.remove_all(socket_path, directory, calm_s=0.0 if status == 0 else 0.5)
+        os._exit(0)
     while True:
         try:
             os.waitpid(-1, 0)
