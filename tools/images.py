@@ -40,6 +40,7 @@ HASH, PROVIDES, IMAGE = "wirelab.hash", "wirelab.provides", "wirelab.image"
 WHOLE_CHECKOUT = "wirelab"
 """The image whose build sees the checkout, as far as .dockerignore lets it."""
 PULL_TIMEOUT_S = 30
+TIDY_S = 10
 
 _FROM = re.compile(r"^FROM\s+(?:wirelab/(\w+):\$\{VERSION\}|\$\{BASE\})(?:\s+AS\s+\w+)?\s*$", re.MULTILINE)
 _ADDS = re.compile(r'^LABEL wirelab\.adds="([^"]*)"', re.MULTILINE)
@@ -263,12 +264,13 @@ class Builder:
         if said := debian_base.proxy():
             arguments |= {"http_proxy": said}
         whole = recipe.name == WHOLE_CHECKOUT
-        folder = ROOT if whole else ROOT / "images" / recipe.name
+        dockerfile = recipe.files["Dockerfile"]
+        folder = ROOT if whole else dockerfile.parent
         tail: list[str] = []
         with _wheels() if whole else contextlib.nullcontext():
             try:
                 stream = client.api.build(
-                    path=str(folder), dockerfile=str(ROOT / "images" / recipe.name / "Dockerfile"), tag=recipe.tag,
+                    path=str(folder), dockerfile=str(dockerfile.resolve()), tag=recipe.tag,
                     buildargs=arguments, labels=dict(labels), network_mode="host", nocache=self.rebuild,
                     rm=True, forcerm=True, decode=True,
                 )  # fmt: skip
@@ -287,17 +289,29 @@ class Builder:
                 raise CommandFailed(_failure(recipe.name, str(error), tail)) from None
 
     def _tidy(self) -> None:
-        """Remove what builds have left on their way, unless an image stands on it."""
+        """Remove what builds have left on their way, unless an image with a name stands on it."""
         import docker.errors
         import requests
 
+        deadline = time.monotonic() + TIDY_S
         with self.client() as client, contextlib.suppress(requests.RequestException):
-            named = {tag for image in client.images.list() for tag in image.tags}
-            for _ in range(2):  # the last steps first, then those that they stood on
-                for image in list(self.made):
-                    with contextlib.suppress(docker.errors.APIError):
-                        if not named.intersection(client.images.get(image).tags):
+            left = set(self.made)
+            while left and time.monotonic() < deadline:
+                in_use = set()
+                before = len(left)
+                for image in sorted(left):
+                    try:
+                        if not client.images.get(image).tags:
                             client.api.remove_image(image)
+                        left.discard(image)
+                    except docker.errors.ImageNotFound:
+                        left.discard(image)
+                    except docker.errors.APIError as error:
+                        if "container" in str(error):  # the engine has not ended the build yet
+                            in_use.add(image)
+                if not in_use and len(left) == before:
+                    return  # other images stand on them
+                time.sleep(0.1 if in_use else 0)
 
 
 class _NotTriedError(Exception):
@@ -349,10 +363,11 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="images.py", description="Build the container images; only what changed.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these, and what they stand on")
     parser.add_argument("--json", action="store_true", help="print the images as JSON")
+    parser.add_argument("--folder", type=Path, default=ROOT / "images", help="where the images are (default: images)")
     parser.add_argument("--rebuild", action="store_true", help="build everything anew, with today's packages")
     options = parser.parse_args(words)
     try:
-        wanted = needed(options.names, recipes())
+        wanted = needed(options.names, recipes(options.folder))
         built = Builder(engine.usable(), rebuild=options.rebuild).build(wanted)
     except WirelabError as error:
         print(render(error), file=sys.stderr)

@@ -1,5 +1,5 @@
-"""Docker Engines of the tests' own: one for all workers of a run, started by the first that needs it, stopped at the end
-of the run by whoever started the run, and by their guard when that one ends in another way."""
+"""Docker Engines of the tests' own: one for all workers of a run, started by the first that needs it, stopped at the
+end of the run by whoever started the run, and by their guard when that one ends in another way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +26,7 @@ START_S = 60.0
 STOP_S = 60.0
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """No engine can run here; the text says why."""
 
 
@@ -69,7 +71,7 @@ def why_not() -> str | None:
         return "an engine of the tests' own needs root"
     if shutil.which("dockerd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") is None:
         return "there is no dockerd (Debian's package docker.io)"
-    subprocess.run(["modprobe", "-q", "overlay"], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(["sh", "-c", "modprobe -q overlay"], check=False, stderr=subprocess.DEVNULL)
     if "overlay" not in Path("/proc/filesystems").read_text().split():
         return "the kernel lacks overlay file systems (CONFIG_OVERLAY_FS)"
     if " cgroup" not in Path("/proc/self/mountinfo").read_text():
@@ -113,52 +115,59 @@ def start(owner: int, *, own_network: bool = False) -> Engine:
     folder = Path(tempfile.mkdtemp(prefix="wirelab-engine-"))
     folder.chmod(0o755)
     argv = [sys.executable, str(ROOT / "tests" / "docker" / "guard.py"), str(folder), str(owner)]
-    log_path = folder / "log"
-    with log_path.open("w") as log:
-        guard = subprocess.Popen(
-            [*argv, *(["own-network"] if own_network else [])],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
-            env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
-        )  # fmt: skip
-    socket = f"{folder}/sock"
+    log = folder / "log"
+    env = {**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    streams = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+    streams += [(os.POSIX_SPAWN_OPEN, number, str(log), flags, 0o600) for number in (1, 2)]
+    guard = os.posix_spawn(
+        sys.executable, [*argv, *(["own-network"] if own_network else [])], env, file_actions=streams, setsid=True
+    )
+    engine = Engine(f"{folder}/sock", guard)
     deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and guard.poll() is None:
+    said = ""
+    while time.monotonic() < deadline and os.waitpid(guard, os.WNOHANG) == (0, 0):
+        with contextlib.suppress(OSError):
+            said = log.read_text()
         try:
-            access.request(socket, "GET", "/_ping")
+            access.request(engine.socket, "GET", "/_ping")
         except OSError:
             time.sleep(0.05)
         else:
-            return Engine(socket, guard.pid)
-    said = log_path.read_text() if log_path.exists() else ""
-    guard.terminate()
-    guard.wait(STOP_S)
+            return engine
+    with contextlib.suppress(OSError):
+        said = log.read_text()
+    stop(engine)
     shutil.rmtree(folder, ignore_errors=True)
     raise RuntimeError("dockerd did not come up:\n" + "\n".join(said.splitlines()[-20:]))
 
 
 def stop(engine: Engine) -> None:
     """End an engine and wait until everything of it has gone."""
-    import select
-
-    with contextlib.suppress(ProcessLookupError):
+    try:
         descriptor = os.pidfd_open(engine.guard)
-        try:
+    except ProcessLookupError:
+        return
+    try:
+        with contextlib.suppress(OSError):
             if str(Path(engine.socket).parent).encode() in Path(f"/proc/{engine.guard}/cmdline").read_bytes():
-                os.kill(engine.guard, 15)
+                os.kill(engine.guard, signal.SIGTERM)
                 select.select([descriptor], [], [], STOP_S)
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):  # another process has started it
+            os.waitpid(engine.guard, os.WNOHANG)
+    finally:
+        os.close(descriptor)
 
 
 def shared(folder: Path, name: str, owner: int, *, own_network: bool = False) -> Engine:
     """The engine `name` of this run; started by the first who asks.
 
     Raises:
-        Unavailable: no engine can run here.
+        UnavailableError: no engine can run here.
         RuntimeError: it could run, but does not come up.
     """
     if reason := why_not():
-        raise Unavailable(reason)
+        raise UnavailableError(reason)
 
     def work() -> tuple[str, int]:
         engine = start(owner, own_network=own_network)

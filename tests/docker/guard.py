@@ -135,7 +135,7 @@ def groups(group: str) -> list[Path]:
 
 
 def left_over(group: str) -> list[int]:
-    """Processes in our mount namespace beside this one (daemons, shims), and those in our control groups (containers)."""
+    """Processes in our mount namespace beside this one (daemons, shims), and in our control groups (containers)."""
     own = os.readlink("/proc/self/ns/mnt")
     found = []
     for entry in os.listdir("/proc"):
