@@ -1,15 +1,20 @@
-"""Engines of the tests' own, and Wirelab's images on them."""
+"""Engines of the tests' own, and Wirelab's images on them. TEST_DOCKER_HOST=unix://… names an engine of yours to be
+used instead, which saves building all images at each run; without it nothing but the tests' own is touched."""
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Person
 from tests.docker import engines
 from tests.docker.engines import Engine
+from tests.live.conftest import lab_name  # noqa: F401
 
 NODE_IMAGES = ("base", "host", "router", "resolver", "nameserver", "web", "full")
 
@@ -30,13 +35,15 @@ def run_owner(request: pytest.FixtureRequest) -> int:
 def _engine(folder: Path, name: str, owner: int, *, own_network: bool = False) -> Engine:
     try:
         return engines.shared(folder, name, owner, own_network=own_network)
-    except engines.Unavailable as error:
+    except engines.UnavailableError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def engine(run_folder: Path, run_owner: int) -> Engine:
     """An engine without a bridge of its own, in the machine's network namespace, so that images can be built."""
+    if given := os.environ.get("TEST_DOCKER_HOST"):
+        return Engine(given.removeprefix("unix://"), 0)
     return _engine(run_folder, "plain", run_owner)
 
 
@@ -61,9 +68,23 @@ def engine_with_default_rules(images: Engine, run_folder: Path, run_owner: int) 
     own = _engine(run_folder, "default-rules", run_owner, own_network=True)
 
     def load() -> None:
-        with images.client() as client:
+        with closing(images.client()) as client:
             tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith("wirelab/")]
         engines.copy_images(images, own, tags)
 
     engines.done_once(run_folder, "images-default-rules", load)
     return own
+
+
+@pytest.fixture
+def root(people: dict[str, Person]) -> Person:
+    """Root, with the installation and the home of this worker."""
+    if "root" not in people:
+        pytest.skip("the tests do not run as root")
+    return people["root"]
+
+
+@pytest.fixture
+def docker(root: Person, images: Engine) -> Person:
+    """Root, whose commands use the engine of this run."""
+    return replace(root, env={**root.env, **images.env})
