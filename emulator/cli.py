@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any, NoReturn
 
 from emulator import __version__
-from emulator.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, WirelabError, render
-
-INTERRUPTED = 130
-TERMINATED = 143
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP asked this process to end; what it was doing is taken back on the way out."""
+from emulator.errors import EXIT_OK, EXIT_USAGE
+from emulator.guard import guarded
 
 
 class _Parser(argparse.ArgumentParser):
@@ -197,10 +189,6 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     return top
 
 
-def _on_signal(number: int, _frame: FrameType | None) -> None:
-    raise Terminated(number)
-
-
 def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """The options; of `explain`, which takes options after the node too, the command behind `--` is put in by hand."""
     if arguments[:1] == ["explain"] and "--" in arguments:
@@ -219,38 +207,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(top)
     options = _parse(top, sys.argv[1:] if arguments is None else arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_signal)
-    try:
-        return _call(options)
-    except WirelabError as error:
-        print(render(error), file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("wirelab: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except Terminated:
-        return TERMINATED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_FAILED
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(f"wirelab: {error.strerror or error}{where}", file=sys.stderr)
-        return EXIT_FAILED
-    except Exception as error:
-        if os.environ.get("WIRELAB_DEBUG"):
-            raise
-        print(f"wirelab: a fault of Wirelab itself: {type(error).__name__}: {error}", file=sys.stderr)
-        print("  hint: set WIRELAB_DEBUG=1 to see where", file=sys.stderr)
-        return EXIT_FAILED
+    return guarded(lambda: _call(options))
 
 
 def _call(options: argparse.Namespace) -> int:
     module, _, name = options.function.partition(":")
     function: Any = getattr(importlib.import_module(f"emulator.commands.{module}"), name)
     status: int | None = function(options)
-    sys.stdout.flush()
     return EXIT_OK if status is None else status
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
-from emulator.run import runs, spawn, tools
+from emulator.run import running, spawn
 from emulator.run.control import Control, enter_lab
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -24,6 +26,8 @@ def execute(options: argparse.Namespace) -> int:
 
 def shell(options: argparse.Namespace) -> int:
     """Open a shell on a node."""
+    from emulator.run import tools
+
     argv = ["bash", "--norc", "-i"] if tools.find("bash") else ["sh", "-i"]
     return run_in_node(options.lab, options.node, argv, {"PS1": f"{options.node}:\\w# "})
 
@@ -33,8 +37,8 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
 
     This process enters the lab for good. Returns the command's exit status, 128 + n when signal n ended it.
     """
-    folder = runs.directory(lab)
-    facts = _node_facts(runs.facts(folder), lab, node)
+    folder = running.directory(lab)
+    facts = _node_facts(running.facts(folder), lab, node)
     try:
         here = os.getcwd()
     except OSError:
@@ -58,6 +62,8 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
         )
     except OSError as error:
         if error.errno == 2:
+            from emulator.run import tools
+
             hint = tools.package_hint([argv[0]]) if argv[0] in tools.PACKAGES else None
             raise MachineError(f"there is no program {argv[0]}", hint=hint) from None
         raise CommandFailed(f"cannot run {argv[0]} on {node}: {error.strerror}") from None

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import signal
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.names import LAB_NAME
-from emulator.run import control
+from emulator.run import control, running
 
 _STALE_AFTER_S = 10.0
 
@@ -34,21 +33,7 @@ def base() -> Path:
     Raises:
         MachineError: it exists, but belongs to someone else or is open to others.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    with contextlib.suppress(OSError):
-        if runtime.startswith("/") and os.stat(runtime).st_uid == os.geteuid() and os.access(runtime, os.W_OK):
-            return _own(Path(runtime) / "wirelab")
-    return _own(Path("/tmp") / f"wirelab-{os.geteuid()}")  # noqa: S108 - ownership and mode are checked
-
-
-def _own(folder: Path) -> Path:
-    with contextlib.suppress(FileNotFoundError):
-        info = os.lstat(folder)
-        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
-            raise MachineError(
-                f"{folder} is not a private folder of yours", hint=f"remove it, or set XDG_RUNTIME_DIR: ls -ld {folder}"
-            )
-    return folder
+    return Path(running.base())
 
 
 def check_name(name: str) -> str:
@@ -80,11 +65,7 @@ def _tidy_one(entry: Path) -> None:
 
 def names() -> list[str]:
     """The names of the running labs."""
-    with contextlib.suppress(OSError):
-        return sorted(
-            entry.name for entry in base().iterdir() if not entry.name.startswith(".") and (entry / "lab.json").exists()
-        )
-    return []
+    return running.names()
 
 
 def directory(name: str) -> Path:
@@ -93,22 +74,12 @@ def directory(name: str) -> Path:
     Raises:
         UsageError: no lab of that name runs.
     """
-    found = base() / name if LAB_NAME.fullmatch(name) else None
-    if found is None or not (found / "lab.json").exists():
-        running = ", ".join(names())
-        raise UsageError(
-            f"no lab called {name} is running", hint=f"running: {running}" if running else "wirelab up LAB"
-        )
-    return found
+    return Path(running.directory(name))
 
 
 def facts(folder: Path) -> dict[str, Any]:
     """What the lab's builder wrote down about it."""
-    try:
-        loaded: dict[str, Any] = json.loads((folder / "lab.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UsageError(f"the lab {folder.name} is being taken down") from None
-    return loaded
+    return running.facts(folder)
 
 
 def write_facts(folder: Path, content: dict[str, Any]) -> None:
