@@ -6,7 +6,7 @@ Short forms (`[pc1, sw]` for a link, `dhcp` for an interface) expand here, befor
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -217,6 +217,9 @@ class DefaultsSpec(Model):
 
     mtu: int = Field(1500, ge=68, le=65535, description="Octets, of all links.")
     offload: bool = Field(False, description="Checksum and segmentation offload of all links.")
+    routes: Literal["computed", "given"] = Field(
+        "computed", description="`given`: nodes have the routes that the file gives them, and no others."
+    )
 
 
 class LabSpec(Model):

@@ -125,6 +125,9 @@ def _ways_to(target: str, listeners: Mapping[str, list[tuple[str, _Choice]]]) ->
 
 def compute_routes(spec: LabSpec, topology: Topology, problems: Problems) -> Mapping[str, tuple[Route, ...]]:
     """Routes of every host and router: the given ones, then the computed ones."""
+    if spec.defaults.routes == "given":
+        nodes = (name for name, node in spec.nodes.items() if node.kind != "switch")
+        return {name: tuple(_given(name, spec, topology, problems)) for name in nodes}
     network = _Network(spec, topology)
     if len(network.routers) * len(network.attached) > MAX_ROUTES:
         text = f"{len(network.routers):,} routers with {len(network.attached):,} networks"
