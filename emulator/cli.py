@@ -25,6 +25,15 @@ def _lab(parser: argparse.ArgumentParser, *, running: bool = False, many: bool =
     argument.completer = _complete_running if running else _complete_any  # type: ignore[attr-defined]
 
 
+def _topology(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "instead of a lab, one that is generated: single,HOSTS  tree,DEPTH,FANOUT  linear,SWITCHES  ring,SWITCHES  "
+        "fat-tree,PORTS"
+    )
+    argument = parser.add_argument("--topology", metavar="KIND,N…", help=text)
+    argument.completer = lambda **_: ["single,", "tree,", "linear,", "ring,", "fat-tree,"]  # type: ignore[attr-defined]
+
+
 def _complete_running(**_: object) -> list[str]:
     from emulator.run import runs
 
@@ -94,7 +103,8 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     labs.add_argument("--json", action="store_true", help="machine-readable")
 
     up = command("up", "lifecycle:up", "bring a lab up")
-    _lab(up)
+    _lab(up, optional=True)
+    _topology(up)
     up.add_argument("--name", help="name of the instance (default: the lab's name)")
     up.add_argument("--json", action="store_true", help="machine-readable")
 
@@ -127,7 +137,8 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     verify.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
 
     plan = command("plan", "files:plan", "show what `up` would do")
-    _lab(plan)
+    _lab(plan, optional=True)
+    _topology(plan)
     plan.add_argument("--as", dest="form", choices=("text", "json", "sh"), default="text", help="default: text")
 
     validate = command("validate", "files:validate", "check lab files")

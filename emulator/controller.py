@@ -16,9 +16,7 @@ from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
-from emulator.lab.resolve import resolve
 from emulator.lab.resolved import ResolvedLab
-from emulator.observe import Player, observe
 from emulator.plan.compile import compile_plan
 from emulator.plan.ops import Plan
 from emulator.run import runs, tools
@@ -123,6 +121,7 @@ class RunningLab:
 def load_lab(source: str | Path, *, twin: str | None = None) -> tuple[ResolvedLab, Any]:
     """The resolved lab for a shipped lab's name, a file or a folder, and the document's plain values."""
     from emulator.lab.load import build, read_document
+    from emulator.lab.resolve import resolve
 
     document = read_document(runs.find_source(str(source)))
     return resolve(build(document, twin=twin)), document
@@ -135,19 +134,41 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def up(source: str | Path, *, name: str | None = None, twin: str | None = None, bus: Bus | None = None) -> RunningLab:
+@dataclass(frozen=True)
+class Origin:
+    """What a lab was made of, so that later commands can make the same one again."""
+
+    source: str
+    """The lab file, or the words of a generated lab."""
+    text: str = ""
+    """What was in the file."""
+    twin: str | None = None
+    topology: str | None = None
+    """The words, when the lab was generated: `single,1000`."""
+
+
+def up(
+    source: str | Path | None = None,
+    *,
+    topology: str | None = None,
+    name: str | None = None,
+    twin: str | None = None,
+    bus: Bus | None = None,
+) -> RunningLab:
     """Bring a lab up; returns when every service answers. The lab ends with this process unless it is left (`leave`).
 
     Args:
         source: a shipped lab's name, a lab file or its folder.
+        topology: instead of a source, words such as `single,1000` of which a lab is generated.
         name: the name of the instance; default: the lab's own.
         twin: build it broken by the patch of this twin.
 
     Raises:
         LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
     """
-    path = runs.find_source(str(source))
-    lab, document = load_lab(path, twin=twin)
+    if (source is None) == (topology is None):
+        raise UsageError("either a lab or a topology", hint="wirelab up LAB, or wirelab up --topology single,100")
+    lab, origin = _generated(topology) if topology is not None else _loaded(str(source), twin)
     plan = compile_plan(lab)
     _lacking(plan)
     started = time.time()
@@ -157,7 +178,7 @@ def up(source: str | Path, *, name: str | None = None, twin: str | None = None, 
         builder = _start_builder(start.folder)
         start.wait_ready()
         _build(builder, plan, bus or Bus())
-        runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started))
+        runs.write_facts(start.folder, _facts(lab, origin, started))
     except BaseException:
         if builder is not None:
             builder.kill()
@@ -172,29 +193,44 @@ def up(source: str | Path, *, name: str | None = None, twin: str | None = None, 
     return RunningLab(lab, start.folder, start)
 
 
+def _loaded(source: str, twin: str | None) -> tuple[ResolvedLab, Origin]:
+    path = runs.find_source(source)
+    lab, document = load_lab(path, twin=twin)
+    return lab, Origin(document.file, path.read_text(encoding="utf-8-sig"), twin)
+
+
+def _generated(words: str) -> tuple[ResolvedLab, Origin]:
+    from emulator.lab.generate import generate
+
+    return generate(words), Origin(words, topology=words)
+
+
 def attach(name: str) -> RunningLab:
     """The running lab called `name`."""
     directory = runs.directory(name)
     facts = runs.facts(directory)
-    lab, _ = _from_facts(facts)
-    return RunningLab(lab, directory)
+    return RunningLab(_from_facts(facts), directory)
 
 
-def _from_facts(facts: Mapping[str, Any]) -> tuple[ResolvedLab, Any]:
+def _from_facts(facts: Mapping[str, Any]) -> ResolvedLab:
+    if facts["topology"] is not None:
+        return _generated(facts["topology"])[0]
     from emulator.lab.document import parse
     from emulator.lab.load import build
+    from emulator.lab.resolve import resolve
 
     document = parse(facts["text"].encode(), facts["source"])
-    return resolve(build(document, twin=facts["twin"], included=facts["included"])), document
+    return resolve(build(document, twin=facts["twin"], included=facts["included"]))
 
 
-def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float) -> dict[str, Any]:
+def _facts(lab: ResolvedLab, origin: Origin, started: float) -> dict[str, Any]:
     return {
         "lab": lab.name,
         "title": lab.title,
-        "source": file,
-        "text": path.read_text(encoding="utf-8-sig"),
-        "twin": twin,
+        "source": origin.source,
+        "text": origin.text,
+        "topology": origin.topology,
+        "twin": origin.twin,
         "included": dict(lab.included),
         "started": started,
         "seconds": round(time.time() - started, 3),
@@ -301,6 +337,8 @@ def verify(
             return Proof(verify_running(lab, bus=bus, keep=keep))
         finally:
             lab.close()
+    from emulator.observe import Player
+
     source = source_of(target)
     with up(source, name=f"{_short_name(source)}-verify-{os.getpid()}", twin=twin, bus=bus) as lab:
         expected = None
@@ -313,9 +351,16 @@ def verify(
 
 
 def source_of(target: str) -> Path:
-    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder."""
+    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder.
+
+    Raises:
+        UsageError: there is none.
+    """
     if target in runs.names():
-        return Path(runs.facts(runs.directory(target))["source"])
+        facts = runs.facts(runs.directory(target))
+        if facts["topology"] is not None:
+            raise UsageError(f"the lab {target} was generated from {facts['topology']}; it has no file, and no twins")
+        return Path(facts["source"])
     return runs.find_source(target)
 
 
@@ -326,6 +371,7 @@ def _short_name(source: Path) -> str:
 
 def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path | None = None) -> Report:
     """Play the scenes of a running lab, and judge its checks from what was recorded."""
+    from emulator.observe import observe
     from emulator.verify.judge import judge
 
     if not lab.lab.checks:

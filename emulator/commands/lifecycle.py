@@ -23,8 +23,13 @@ def up(options: argparse.Namespace) -> NoReturn:
     from emulator.commands.progress import progress
 
     began = time.monotonic()
+    if options.topology is not None:
+        from emulator.lab.generate import note
+
+        if told := note(options.topology):
+            print(f"{options.topology}: {told}", file=sys.stderr)
     with progress() as bus:
-        lab = controller.up(options.lab, name=options.name, bus=bus)
+        lab = controller.up(options.lab, topology=options.topology, name=options.name, bus=bus)
     seconds = time.monotonic() - began
     if options.json:
         facts = runs.facts(lab.directory)
