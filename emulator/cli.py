@@ -116,10 +116,15 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     _lab(ps, running=True, optional=True)
     ps.add_argument("--json", action="store_true", help="machine-readable")
 
-    execute = command("exec", "inside:execute", "run a command on a node; the exit status is the command's")
+    execute = command("exec", "inside:execute", "run a command on a node, or on several at once")
+    execute.usage = "wirelab exec [options] LAB NODE -- COMMAND…\n       wirelab exec [options] LAB --all -- COMMAND…"
     _lab(execute, running=True)
-    execute.add_argument("node", metavar="NODE").completer = _complete_node  # type: ignore[attr-defined]
-    execute.add_argument("argv", metavar="-- COMMAND", nargs=argparse.REMAINDER)
+    node_help = "its exit status is the command's; several: n1,n2 or 'h*', each line of output with its node's name"
+    execute.add_argument("node", metavar="NODE", nargs="?", help=node_help).completer = _complete_node  # type: ignore[attr-defined]
+    execute.set_defaults(argv=[])
+    execute.add_argument("--all", action="store_true", help="on every node; exit status 1 when it fails on any")
+    execute.add_argument("--json", action="store_true", help="machine-readable: status and output of each node")
+    execute.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the commands after so long")
 
     shell = command("shell", "inside:shell", "open a shell on a node")
     _lab(shell, running=True)
@@ -201,9 +206,13 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
 
 
 def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """The options; of `explain`, which takes options after the node too, the command behind `--` is put in by hand."""
-    if arguments[:1] == ["explain"] and "--" in arguments:
-        place = list(arguments).index("--")
+    """The options; of what takes options after the node too, the command behind `--` is put in by hand."""
+    place = list(arguments).index("--") if "--" in arguments else 0
+    if arguments[:1] == ["exec"] and len(arguments) > 3 and not any(word.startswith("-") for word in arguments[:4]):
+        options = top.parse_args(arguments[:3])  # exec LAB NODE COMMAND…
+        options.argv = list(arguments[3:])
+        return options
+    if arguments[:1] in (["explain"], ["exec"]) and place:
         options = top.parse_args(arguments[:place])
         options.argv = list(arguments[place + 1 :])
         return options
