@@ -18,7 +18,7 @@ from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolved import ResolvedLab
 from emulator.plan.compile import compile_plan
-from emulator.plan.ops import Plan
+from emulator.plan.ops import Plan, to_row
 from emulator.run import runs, tools
 from emulator.run.control import Control
 from emulator.run.session import Result, Session
@@ -271,7 +271,7 @@ def _start_builder(directory: Path) -> subprocess.Popen[bytes]:
 def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
     if builder.stdin is None or builder.stdout is None:
         raise AssertionError("the builder has pipes")
-    request = {"lab": plan.lab, "operations": [operation.to_json() for operation in plan.operations]}
+    request = {"lab": plan.lab, "operations": [to_row(operation) for operation in plan.operations]}
     try:
         builder.stdin.write(json.dumps(request).encode())
         builder.stdin.close()

@@ -7,6 +7,7 @@ output, one JSON object a line: `{"done": n, "total": n, "text": …}` for progr
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 
 from emulator.errors import MachineError, WirelabError
-from emulator.plan.ops import Operation, Plan, from_json
+from emulator.plan.ops import Operation, Plan, from_row
 from emulator.run import kernel
 from emulator.run.apply import apply
 from emulator.run.backends.netns import NetnsHands
@@ -30,8 +31,9 @@ def main() -> int:
     directory = Path(sys.argv[1])
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # much is made here, and nothing in circles
     request = json.load(sys.stdin)
-    plan = Plan(request["lab"], tuple(from_json(item) for item in request["operations"]), ())
+    plan = Plan(request["lab"], tuple(from_row(row) for row in request["operations"]), ())
     try:
         with Control(directory) as control:
             spaces = control.own_spaces()
@@ -41,7 +43,9 @@ def main() -> int:
                 return 1
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            apply(plan, NetnsHands(control, directory, Path(f"/proc/self/fd/{spaces['private']}")), _Progress().tell)
+            kernel.unshare(kernel.CLONE_NEWNS)  # ours: it may mount /proc, and nobody sees it
+            hands = NetnsHands(control, directory, Path(f"/proc/self/fd/{spaces['private']}"))
+            apply(plan, hands, _Progress(hands).tell)
     except WirelabError as error:
         _say({"error": error.message, "hint": error.hint, "machine": isinstance(error, MachineError)})
         return error.exit_status
@@ -56,16 +60,25 @@ def main() -> int:
 
 
 class _Progress:
-    """Tells about operations, but not more often than a person can see."""
+    """Tells about operations, but not more often than a person can see. What the hands have taken and kept for later is
+    not done yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, hands: NetnsHands) -> None:
         self._next = 0.0
+        self._taken = self._total = 0
+        self._hands = hands
+        hands.moved = self._say
 
     def tell(self, operation: Operation, number: int, total: int) -> None:
+        self._taken, self._total = number, total
+        self._say(operation)
+
+    def _say(self, operation: Operation) -> None:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _EVENT_EVERY_S
-            _say({"done": number, "total": total, "text": operation.describe()})
+            done = max(0, self._taken - self._hands.kept)
+            _say({"done": done, "total": self._total, "text": operation.describe()})
 
 
 def _say(message: dict[str, object]) -> None:
