@@ -73,11 +73,12 @@ def _in_subnet(
     if more:
         found_more = _works(list(dict.fromkeys(more)), endpoint, ask)
         finds, is_found = finds | found_more[0], is_found | found_more[1]
+    blind, hidden = alive - finds, alive - is_found
     doubtful = [
         (sender, endpoint[receiver])
-        for sender in members
-        for receiver in members
-        if (sender in alive - finds or receiver in alive - is_found) and answers(sender, receiver)
+        for sender in (members if hidden else sorted(blind))
+        for receiver in (members if sender in blind else sorted(hidden))
+        if answers(sender, receiver)
     ]
     if doubtful:
         yield from ask(doubtful)

@@ -69,16 +69,22 @@ class Scheme:
                 return choices[0]
         return None
 
+    @cached_property
+    def _only(self) -> list[int] | None:
+        """The endpoint of each host when each has one, all of the same IP version; else None."""
+        found = [endpoints for host in self.by_version[: self.hosts] for endpoints in host.values()]
+        versions = {version for host in self.by_version[: self.hosts] for version in host}
+        if len(versions) > 1 or len(found) != self.hosts or any(len(endpoints) != 1 for endpoints in found):
+            return None
+        return [endpoint for (endpoint,) in found]
+
     def targets(self, sender: int, receivers: Sequence[int]) -> list[int]:
         """The endpoints that `sender` asks to reach `receivers`, without itself and those it cannot ask."""
+        only = self._only
+        if only is not None:
+            return [only[receiver] for receiver in receivers if receiver != sender]
         found = (self.target(sender, receiver) for receiver in receivers if receiver != sender)
         return [endpoint for endpoint in found if endpoint is not None]
-
-    def neighbours(self, sender: int, endpoint: int) -> tuple[int, int] | None:
-        """When both are in one subnet: the endpoint that `sender` has there, and `endpoint`, which are each other's
-        neighbours; else None."""
-        own = self.own[sender].get(self.endpoints[endpoint].subnet)
-        return None if own is None else (own, endpoint)
 
     def routers(self) -> Iterator[tuple[int, int]]:
         """Two endpoints, one of which is a router's, in one subnet: each pair both ways."""

@@ -26,13 +26,16 @@ from typing import Any, Final
 
 from emulator.errors import WirelabError
 from emulator.reach.mmsg import BATCH, Inbox, Outbox
-from emulator.reach.neighbours import OURS, Entry, Pin, RouteSocket, pin, removal
+from emulator.reach.neighbours import OURS, Pin, RouteSocket, pin, removal
 from emulator.reach.scheme import Scheme
 from emulator.run import kernel
 from emulator.run.control import Control, enter_user
 
 Work = Mapping[int, Sequence[int]]
 """Sender → the endpoints that it asks."""
+
+Pins = Mapping[int, Iterable[int]]
+"""Endpoint → those whose neighbour entries are wanted at its interface."""
 
 FIRST_PATIENCE_S: Final = 0.03
 """How long the first attempt waits when no reply comes any more."""
@@ -125,9 +128,10 @@ class Worker:
         self._nonce = b""
         self._addresses: list[bytes] = []
         self._pins: list[Pin] = []
+        self._subnets: list[str] = []
         self._outboxes: dict[int, Outbox] = {}
         self._inboxes: dict[int, Inbox] = {}
-        self._held: list[tuple[int, int, int]] = []
+        self._held: dict[int, list[int]] = {}
         self._lost: dict[int, list[int]] = {}
         self._tested = 0
 
@@ -159,6 +163,7 @@ class Worker:
         made = self._scheme = Scheme.from_json(scheme)
         self._nonce = bytes.fromhex(made.nonce)
         self._addresses = [bytes.fromhex(endpoint.address) for endpoint in made.endpoints]
+        self._subnets = [endpoint.subnet for endpoint in made.endpoints]
         self._pins = [
             pin(number, self._addresses[number], bytes.fromhex(endpoint.mac))
             for number, endpoint in enumerate(made.endpoints)
@@ -176,9 +181,11 @@ class Worker:
 
     def do_pin_routers(self) -> dict[str, Any]:
         """Pin what hosts and routers of one subnet need of each other, until the end."""
-        wanted = [(self._endpoint(own).station, own, other) for own, other in self._scheme.routers()]
+        wanted: dict[int, list[int]] = {}
+        for own, other in self._scheme.routers():
+            wanted.setdefault(own, []).append(other)
         self._held = self._pin(wanted)
-        return {"pinned": len(self._held)}
+        return {"pinned": sum(map(len, self._held.values()))}
 
     def do_warm(self) -> dict[str, Any]:
         """Let one host of each subnet hear of all others, so that switches know where everybody is and have nothing to
@@ -236,9 +243,6 @@ class Worker:
             count += len(fresh)
         return {"forgotten": count}
 
-    def _endpoint(self, number: int) -> Any:
-        return self._scheme.endpoints[number]
-
     def _pairs(self, work: Work) -> dict[int, list[int]]:
         stations = [endpoint.station for endpoint in self._scheme.endpoints]
         return {sender: [stations[endpoint] for endpoint in endpoints] for sender, endpoints in work.items()}
@@ -264,7 +268,7 @@ class Worker:
 
     def _attempt(self, work: Work, patience_s: float, *, pinned: bool) -> dict[int, list[int]]:
         """One request for each pair; returns the pairs without a reply."""
-        pins = self._pin(self._needed(work)) if pinned else []
+        pins = self._pin(self._needed(work)) if pinned else {}
         try:
             missing = self._send(work)
             self._wait(missing, patience_s)
@@ -313,65 +317,52 @@ class Worker:
                 if not left:
                     poll.unregister(descriptor)
 
-    def _needed(self, work: Work) -> Iterable[tuple[int, int, int]]:
-        """What must be pinned: at which station, at the interface of which of its endpoints, which neighbour."""
-        scheme, held = self._scheme, set(self._held)
-        endpoints, owns = scheme.endpoints, scheme.own
-        needed: set[tuple[int, int, int]] = set()
+    def _needed(self, work: Work) -> dict[int, set[int]]:
+        """What the pairs of `work` that are neighbours must have of each other."""
+        owns, subnets = self._scheme.own, self._subnets
+        needed: dict[int, set[int]] = {}
         for sender, wanted in work.items():
             near = owns[sender]
             for other in wanted:
-                endpoint = endpoints[other]
-                own = near.get(endpoint.subnet)
+                own = near.get(subnets[other])
                 if own is not None:
-                    needed.add((sender, own, other))
-                    needed.add((endpoint.station, other, own))
-        return needed - held if held else needed
+                    needed.setdefault(own, set()).add(other)
+                    needed.setdefault(other, set()).add(own)
+        return needed
 
-    def _pin(self, wanted: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    def _pin(self, wanted: Pins) -> dict[int, list[int]]:
         """Make entries, and return those that were made: where the lab has one of its own, that one stays."""
-        made: list[tuple[int, int, int]] = []
+        made: dict[int, list[int]] = {}
         try:
-            for station, pins in _by_station(wanted).items():
-                messages = []
-                for _, own, other in pins:
-                    head, tail = self._pins[other].add
-                    messages.append(head + self._endpoint(own).index.to_bytes(4, sys.byteorder) + tail)
-                made += pins
-                refused = self._places[self._scheme.stations[station]].routes.send(messages)
+            for own, others in wanted.items():
+                made[own] = list(others)
+                refused = self._tell(own, [self._pins[other].add for other in made[own]])
                 if refused:
-                    made[-len(pins) :] = [each for each in pins if each[2] not in refused]
+                    made[own] = [other for other in made[own] if other not in refused]
         except BaseException:
             self._unpin(made)
             raise
         return made
 
-    def _unpin(self, pins: Iterable[tuple[int, int, int]]) -> None:
-        for station, mine in _by_station(pins).items():
-            messages = []
-            for _, own, other in mine:
-                head, tail = self._pins[other].remove
-                messages.append(head + self._endpoint(own).index.to_bytes(4, sys.byteorder) + tail)
+    def _unpin(self, pins: Pins) -> None:
+        for own, others in pins.items():
             with contextlib.suppress(OSError):
-                self._places[self._scheme.stations[station]].routes.send(messages)
+                self._tell(own, [self._pins[other].remove for other in others])
+
+    def _tell(self, own: int, parts: Iterable[tuple[bytes, bytes]]) -> dict[int, int]:
+        """Send messages about neighbours at the interface of the endpoint `own`; returns what was refused."""
+        endpoint = self._scheme.endpoints[own]
+        index = endpoint.index.to_bytes(4, sys.byteorder)
+        messages = [head + index + tail for head, tail in parts]
+        return self._places[self._scheme.stations[endpoint.station]].routes.send(messages)
 
     def _forget_pairs(self, work: Work) -> None:
         """Remove the entries that the pairs of `work` have of each other and that were not there at the survey."""
-        for station, pins in _by_station(self._needed(work)).items():
-            name = self._scheme.stations[station]
-            messages = []
-            for _, own, other in pins:
-                index = self._endpoint(own).index
-                if (index, self._addresses[other]) not in self._known[name]:
-                    messages.append(removal(Entry(index, self._addresses[other], False, 0)))
-            self._places[name].routes.send(messages)
-
-
-def _by_station(pins: Iterable[tuple[int, int, int]]) -> dict[int, list[tuple[int, int, int]]]:
-    found: dict[int, list[tuple[int, int, int]]] = {}
-    for each in pins:
-        found.setdefault(each[0], []).append(each)
-    return found
+        for own, others in self._needed(work).items():
+            endpoint = self._scheme.endpoints[own]
+            known = self._known[self._scheme.stations[endpoint.station]]
+            fresh = [other for other in others if (endpoint.index, self._addresses[other]) not in known]
+            self._tell(own, [self._pins[other].remove for other in fresh])
 
 
 def _parts(work: Work, size: int) -> Iterator[dict[int, list[int]]]:
