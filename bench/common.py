@@ -34,6 +34,8 @@ PARTS: Mapping[str, str] = {
     "pairs": "bench.pairs",
     "large": "bench.large",
     "traffic": "bench.traffic",
+    "nat": "bench.nat",
+    "exec": "bench.exec",
 }
 """What `make bench PART=…` can be asked for, in the order in which it runs, and the module of each."""
 
