@@ -136,6 +136,12 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     verify.add_argument(
         "--jobs", type=_at_least_one, metavar="N", help="of several labs, so many at a time (default: one a core)"
     )
+    verify.add_argument(
+        "--pairs", action="store_true", help="test which hosts reach which, not the checks; labs without checks always"
+    )
+    verify.add_argument(
+        "--ip", type=int, choices=(4, 6), help="with --pairs: by this IP version (default: IPv4 where both have it)"
+    )
     verify.add_argument("--break", dest="twin", metavar="TWIN", help="break a fresh instance in this way first")
     verify.add_argument("--json", action="store_true", help="machine-readable")
     verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")

@@ -98,6 +98,17 @@ class RunningLab:
 
         set_cable(self.lab, self.session, place, plugged=plugged)
 
+    def reach(self, *, version: int | None = None, bus: Bus | None = None) -> Matrix:
+        """Test all ordered pairs of hosts by echo requests and replies.
+
+        Args:
+            version: 4 or 6 to test by this IP version alone; default: IPv4 where both hosts have it, else IPv6.
+            bus: hears how far it is.
+        """
+        from emulator.reach.tester import reach
+
+        return reach(self.lab, self.directory, version=version, bus=bus)
+
     def close(self) -> None:
         """Stop talking to the lab; it goes on."""
         if self._session is not None:
@@ -295,6 +306,8 @@ class Proof:
 
     report: Report
     expected: tuple[str, ...] | None = None
+    note: str | None = None
+    """What a person should know of the machine and this lab."""
 
     @property
     def not_broken(self) -> list[str]:
@@ -321,8 +334,10 @@ def verify(
     bus: Bus | None = None,
     keep: str | Path | None = None,
     fresh: bool = False,
+    pairs: bool = False,
+    version: int | None = None,
 ) -> Proof:
-    """Prove a lab layer by layer.
+    """Prove a lab layer by layer; or, with `pairs` and where a lab has no checks, all pairs of its hosts.
 
     Args:
         target: a running lab's name, which is verified as it runs; otherwise a shipped lab's name, a lab file or its
@@ -330,11 +345,16 @@ def verify(
         twin: break a fresh instance in this way first.
         keep: write the capture there (pcapng).
         fresh: always in an instance of its own, even if a lab of that name runs.
+        pairs: test all pairs of hosts, and not the lab's checks.
+        version: 4 or 6 to test pairs by this IP version alone.
     """
+    from emulator.reach.capacity import warning
+
     if twin is None and not fresh and target in runs.names():
         lab = attach(target)
         try:
-            return Proof(verify_running(lab, bus=bus, keep=keep))
+            report = verify_running(lab, bus=bus, keep=keep, pairs=pairs, version=version)
+            return Proof(report, note=warning(lab.lab))
         finally:
             lab.close()
     from emulator.observe import Player
@@ -347,7 +367,8 @@ def verify(
             player = Player(lab.lab, lab.session, lab.directory, {})
             for step in lab.lab.twins[twin].steps:
                 player.play(step)  # what it starts in the background ends with the instance
-        return Proof(verify_running(lab, bus=bus, keep=keep), expected)
+        report = verify_running(lab, bus=bus, keep=keep, pairs=pairs, version=version)
+        return Proof(report, expected, warning(lab.lab))
 
 
 def source_of(target: str) -> Path:
@@ -369,19 +390,38 @@ def _short_name(source: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40].strip("-") or "lab"
 
 
-def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path | None = None) -> Report:
-    """Play the scenes of a running lab, and judge its checks from what was recorded."""
+def verify_running(
+    lab: RunningLab,
+    *,
+    bus: Bus | None = None,
+    keep: str | Path | None = None,
+    pairs: bool = False,
+    version: int | None = None,
+) -> Report:
+    """Play the scenes of a running lab, and judge its checks from what was recorded; or test the pairs of its hosts."""
+    from emulator.verify.verdict import Report
+
+    if pairs or not lab.lab.checks:
+        if keep:
+            raise UsageError("the pairs test records no packets", hint=f"wirelab capture {lab.name} -w {keep}")
+        return _pairs_report(lab, bus, version)
     from emulator.observe import observe
     from emulator.verify.judge import judge
 
-    if not lab.lab.checks:
-        raise UsageError(f"the lab {lab.lab.name} has no checks to prove")
     began = time.monotonic()
     capture = Path(keep) if keep else lab.directory / "capture.pcapng"
     run = _count_run(lab.directory)
     evidence = observe(lab.lab, lab.session, lab.directory, run=run, capture=capture, bus=bus)
     results = judge(lab.lab, evidence)
     return Report(lab.lab.name, results, round(time.monotonic() - began, 3), str(keep) if keep else None)
+
+
+def _pairs_report(lab: RunningLab, bus: Bus | None, version: int | None) -> Report:
+    from emulator.verify.matrix import result
+    from emulator.verify.verdict import Report
+
+    matrix = lab.reach(version=version, bus=bus)
+    return Report(lab.lab.name, (result(matrix),), matrix.seconds, matrix=matrix)
 
 
 def _count_run(directory: Path) -> int:

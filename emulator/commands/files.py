@@ -42,10 +42,13 @@ def _title(folder: Path) -> str:
 
 def plan(options: argparse.Namespace) -> int:
     """Show what `up` would do."""
+    from emulator.commands.lifecycle import warn
     from emulator.plan.compile import compile_plan
     from emulator.plan.script import as_script
 
-    made = compile_plan(_lab(options.lab, options.topology))
+    lab = _lab(options.lab, options.topology)
+    made = compile_plan(lab)
+    warn(lab)
     if options.form == "json":
         operations = [{**operation.to_json(), "text": operation.describe()} for operation in made.operations]
         print(json.dumps({"lab": made.lab, "tools": made.tools, "operations": operations}, indent=2))

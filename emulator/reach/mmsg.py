@@ -9,7 +9,7 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from emulator.reach import echo
@@ -18,6 +18,7 @@ BATCH: Final = 64
 """Requests a call: their replies fit the smallest usual receive buffer."""
 
 _SLOTS: Final = 256
+_PARTS: Final = 3
 _MSG_DONTWAIT: Final = 0x40
 
 _IOVEC: Final = struct.Struct("@PN")
@@ -42,24 +43,27 @@ class Outbox:
         self._nonce = nonce
         size = echo.BODY.size
         self._head, head_at = _memory(echo.HEAD.size)
+        self._tail, tail_at = _memory(echo.TAIL.size)
         self._bodies, bodies_at = _memory(len(addresses) * size)
         self._names, names_at = _memory(len(addresses) * echo.NAME_OCTETS)
-        self._vectors, vectors_at = _memory(len(addresses) * 2 * _IOVEC.size)
+        self._vectors, vectors_at = _memory(len(addresses) * _PARTS * _IOVEC.size)
         self._messages: list[bytes] = []
         for index, address in enumerate(addresses):
             name = _socket_address(address)
             struct.pack_into(f"{size}s", self._bodies, index * size, echo.body(index, nonce))
             struct.pack_into(f"{len(name)}s", self._names, index * echo.NAME_OCTETS, name)
-            vectors = index * 2 * _IOVEC.size
+            vectors = index * _PARTS * _IOVEC.size
             _IOVEC.pack_into(self._vectors, vectors, head_at, echo.HEAD.size)
             _IOVEC.pack_into(self._vectors, vectors + _IOVEC.size, bodies_at + index * size, size)
+            _IOVEC.pack_into(self._vectors, vectors + 2 * _IOVEC.size, tail_at, echo.TAIL.size)
             self._messages.append(
-                _MMSGHDR.pack(names_at + index * echo.NAME_OCTETS, len(name), vectors_at + vectors, 2, 0, 0, 0, 0)
+                _MMSGHDR.pack(names_at + index * echo.NAME_OCTETS, len(name), vectors_at + vectors, _PARTS, 0, 0, 0, 0)
             )
 
     def address_to(self, sender: int) -> None:
         """Let the requests that follow be those of `sender`."""
         struct.pack_into(f"{echo.HEAD.size}s", self._head, 0, echo.head(self._version, sender, self._nonce))
+        struct.pack_into(f"{echo.TAIL.size}s", self._tail, 0, echo.tail(sender))
 
     def send(self, sock: socket.socket, endpoints: Sequence[int]) -> dict[int, int]:
         """Send a request to each of `endpoints`; returns those that the sender's kernel refused, and its errno."""
@@ -108,15 +112,25 @@ class Inbox:
     def receive(self, sock: socket.socket, sender: int) -> list[int]:
         """The endpoints whose replies to `sender` are in its socket now."""
         found: list[int] = []
+        for slots, lengths in self._read(sock):
+            found += echo.answered(self._version, sender, self._nonce, self._addresses, slots, lengths)
+        return found
+
+    def requests(self, sock: socket.socket) -> set[tuple[int, int]]:
+        """The senders and endpoints of the requests that are in a socket now."""
+        found: set[tuple[int, int]] = set()
+        for slots, lengths in self._read(sock):
+            found.update(echo.asked(self._version, self._nonce, slots, lengths))
+        return found
+
+    def _read(self, sock: socket.socket) -> Iterator[tuple[memoryview, list[int]]]:
         while True:
             count = _libc.recvmmsg(sock.fileno(), self._messages, _SLOTS, _MSG_DONTWAIT, None)
             if count < 0:
-                number = ctypes.get_errno()
-                if number == errno.EINTR:
+                if ctypes.get_errno() == errno.EINTR:
                     continue
-                return found  # nothing is there, or an error of the past, which the call has cleared (socket(7))
+                return  # nothing is there, or an error of the past, which the call has cleared (socket(7))
             lengths = [length for (length,) in _LENGTH.iter_unpack(self._lengths[: count * _MMSGHDR.size])]
-            slots = self._view[: count * echo.SLOT_OCTETS]
-            found += echo.answered(self._version, sender, self._nonce, self._addresses, slots, lengths)
+            yield self._view[: count * echo.SLOT_OCTETS], lengths
             if count < _SLOTS:
-                return found
+                return

@@ -29,10 +29,10 @@ from emulator.errors import CommandFailed, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolved import AnyInterface, ResolvedLab
 from emulator.reach.echo import NONCE_OCTETS
-from emulator.reach.matrix import ANSWERED, SILENT, UNTESTED, Matrix
 from emulator.reach.promise import promised_rows
 from emulator.reach.resolution import unresolved
 from emulator.reach.scheme import Endpoint, Scheme, blocks
+from emulator.verify.matrix import ANSWERED, SILENT, UNTESTED, Matrix
 
 NATURAL_MOST: Final = 256
 """Neighbour entries that the lab's own ARP may make for a test: a quarter of the usual limit of the whole machine."""

@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,8 @@ _RECEIVE_OCTETS: Final = 1 << 20
 _SPARE_DESCRIPTORS: Final = 64
 _ICMP_FILTER, _ICMP6_FILTER = 1, 1
 _SOL_RAW: Final = 255
+_REQUEST: Final = {4: 8, 6: 128}
+_REPLY: Final = {4: 0, 6: 129}
 
 
 class Station:
@@ -57,25 +59,26 @@ class Station:
     def __init__(self, versions: Iterable[int]) -> None:
         """Open them in the network namespace in which this thread is."""
         self.routes = RouteSocket()
-        self.raw = {version: _raw_socket(version) for version in versions}
+        self.raw = {version: _raw_socket(version, _REPLY[version]) for version in versions}
+        self.witness: dict[int, socket.socket] = {}
 
     def close(self) -> None:
         """Give them back."""
         self.routes.close()
-        for sock in self.raw.values():
+        for sock in (*self.raw.values(), *self.witness.values()):
             sock.close()
 
 
-def _raw_socket(version: int) -> socket.socket:
-    """A raw socket that hears echo replies alone (raw(7), RFC 3542 section 3.2)."""
+def _raw_socket(version: int, heard: int) -> socket.socket:
+    """A raw socket that hears messages of the type `heard` alone (raw(7), RFC 3542 section 3.2)."""
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
     if version == 4:
         sock = socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP)
-        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, (0xFFFFFFFF & ~1).to_bytes(4, sys.byteorder))
+        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, (0xFFFFFFFF & ~(1 << heard)).to_bytes(4, sys.byteorder))
     else:
         sock = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_ICMPV6)
         words = [0xFFFFFFFF] * 8
-        words[129 >> 5] &= ~(1 << (129 & 31))
+        words[heard >> 5] &= ~(1 << (heard & 31))
         octets = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
         sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, octets)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_OCTETS)
@@ -89,7 +92,7 @@ class Places:
         self._networks = control.node_networks(names)
         enter_user(control.own_spaces())
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most_open = (most - len(names) - _SPARE_DESCRIPTORS) // 3
+        self._most_open = (most - len(names) - _SPARE_DESCRIPTORS) // 5
         self._open: OrderedDict[str, Station] = OrderedDict()
         self.versions: dict[str, tuple[int, ...]] = {}
 
@@ -104,6 +107,14 @@ class Places:
             oldest.close()
         made = self._open[name] = Station(self.versions.get(name, ()))
         return made
+
+    def witness(self, name: str, version: int) -> socket.socket:
+        """A socket that hears the echo requests that arrive at a node."""
+        station = self[name]
+        if version not in station.witness:
+            kernel.setns(self._networks[name], kernel.CLONE_NEWNET)
+            station.witness[version] = _raw_socket(version, _REQUEST[version])
+        return station.witness[version]
 
     def reopen(self, versions: Mapping[str, tuple[int, ...]]) -> None:
         """From now on open raw sockets for these IP versions; what is open is closed."""
@@ -128,6 +139,8 @@ class Worker:
         self._nonce = b""
         self._addresses: list[bytes] = []
         self._pins: list[Pin] = []
+        self._shared: set[int] = set()
+        """Endpoints whose address another has too: a reply may be the other's, so the request must be seen here."""
         self._subnets: list[str] = []
         self._outboxes: dict[int, Outbox] = {}
         self._inboxes: dict[int, Inbox] = {}
@@ -164,6 +177,8 @@ class Worker:
         self._nonce = bytes.fromhex(made.nonce)
         self._addresses = [bytes.fromhex(endpoint.address) for endpoint in made.endpoints]
         self._subnets = [endpoint.subnet for endpoint in made.endpoints]
+        count = Counter(self._addresses)
+        self._shared = {number for number, address in enumerate(self._addresses) if count[address] > 1}
         self._pins = [
             pin(number, self._addresses[number], bytes.fromhex(endpoint.mac))
             for number, endpoint in enumerate(made.endpoints)
@@ -269,12 +284,34 @@ class Worker:
     def _attempt(self, work: Work, patience_s: float, *, pinned: bool) -> dict[int, list[int]]:
         """One request for each pair; returns the pairs without a reply."""
         pins = self._pin(self._needed(work)) if pinned else {}
+        doubtful = sorted({each for wanted in work.values() for each in wanted} & self._shared) if self._shared else []
+        self._requests(doubtful)
         try:
             missing = self._send(work)
             self._wait(missing, patience_s)
         finally:
             self._unpin(pins)
+        if doubtful:
+            seen, rule = self._requests(doubtful), set(doubtful)
+            for sender, wanted in work.items():
+                missing.setdefault(sender, set()).update(
+                    each for each in wanted if each in rule and (sender, each) not in seen
+                )
         return {sender: sorted(endpoints) for sender, endpoints in missing.items() if endpoints}
+
+    def _requests(self, endpoints: Iterable[int]) -> set[tuple[int, int]]:
+        """Which requests have arrived where they were meant to, at the stations of `endpoints`, since this was asked
+        last."""
+        seen: set[tuple[int, int]] = set()
+        for number in endpoints:
+            endpoint = self._scheme.endpoints[number]
+            sock = self._places.witness(self._scheme.stations[endpoint.station], endpoint.version)
+            seen.update(
+                (sender, other)
+                for sender, other in self._inboxes[endpoint.version].requests(sock)
+                if self._scheme.endpoints[other].station == endpoint.station
+            )
+        return seen
 
     def _send(self, work: Work) -> dict[int, set[int]]:
         endpoints, names = self._scheme.endpoints, self._scheme.stations

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from emulator.verify.verdict import Result, Verdict
+
 ANSWERED = ord("1")
 SILENT = ord("0")
 UNTESTED = ord("-")
@@ -35,7 +37,6 @@ class Matrix:
             was not asked, since it is the same host or has no address of an IP version that the sender has.
         promised: the same of what the lab file says: `1` there is a way there and back, `0` there is none.
         seconds: how long the test took.
-        sent: requests that were sent at least, those that were repeated not counted.
         natural: whether all pairs found each other by the lab's own ARP or neighbour discovery.
     """
 
@@ -141,3 +142,10 @@ class Matrix:
 
     def _names(self, places: Sequence[int]) -> tuple[str, ...]:
         return tuple(self.nodes[place] for place in places)
+
+
+def result(matrix: Matrix) -> Result:
+    """The matrix as the verdict of one check of the network layer."""
+    pairs = f"pair{'' if matrix.pairs == 1 else 's'}"
+    text = f"{matrix.pairs - matrix.lost:,} of {matrix.pairs:,} {pairs} of {len(matrix.nodes):,} hosts answered"
+    return Result("pairs", "network", Verdict.PASS if matrix.success else Verdict.FAIL, text)
