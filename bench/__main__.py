@@ -42,8 +42,9 @@ def main() -> int:
             bench.say(f"{part}: not measured: {reason}")
             continue
         bench.say(f"{part}: {time.monotonic() - began:.0f} s")
-    print(f"{about['processors']} processors ({about['processor']}), {about['memory_mib'] // 1024} GiB, "
-          f"Linux {about['kernel']}, Python {about['python']}, as {about['user']}; median (lowest–highest)\n")  # fmt: skip
+    hardware = f"{about['processors']} processors ({about['processor']}), {about['memory_mib'] // 1024} GiB"
+    software = f"Linux {about['kernel']}, Python {about['python']}, as {about['user']}"
+    print(f"{hardware}, {software}; median (lowest–highest)\n")
     sys.stdout.write(as_markdown(rows) if chosen.markdown else as_text(rows))
     for part, reason in skipped.items():
         print(f"\nnot measured: {part}: {reason}")
