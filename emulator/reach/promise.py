@@ -32,7 +32,9 @@ class _Hop:
     out: str
 
 
-class _Ways:
+class Ways:
+    """The ways that packets take through a lab."""
+
     def __init__(self, lab: ResolvedLab, leases: Leases) -> None:
         self._lab = lab
         self._owners: dict[tuple[str, AnyAddress], tuple[Node, Interface]] = {}
@@ -189,7 +191,7 @@ def promised_rows(lab: ResolvedLab, scheme: Scheme, leases: Leases) -> tuple[byt
     Hosts that have their addresses in the same subnets and the same routes differ in nothing but the last digits, so
     the way is walked once for two such kinds of host, unless there are routes for parts of a subnet.
     """
-    ways = _Ways(lab, leases)
+    ways = Ways(lab, leases)
     addresses = [ip_address(bytes.fromhex(endpoint.address)) for endpoint in scheme.endpoints]
     small = {route.to for node in lab.nodes.values() for route in node.routes if route.to is not None}
     kinds: list[object] = []
@@ -230,7 +232,7 @@ def _is_part(route: object, subnet: str) -> bool:
 
 
 def _promised(
-    lab: ResolvedLab, ways: _Ways, scheme: Scheme, addresses: Sequence[AnyAddress], sender: int, receiver: int
+    lab: ResolvedLab, ways: Ways, scheme: Scheme, addresses: Sequence[AnyAddress], sender: int, receiver: int
 ) -> bool:
     one, other = scheme.stations[sender], scheme.stations[receiver]
     target = scheme.target(sender, receiver)

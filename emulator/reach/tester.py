@@ -179,7 +179,7 @@ def reach(lab: ResolvedLab, directory: Path, *, version: int | None = None, bus:
     with _alone(directory), Workers(directory, names, count) as workers:
         survey = workers.all("survey")[0]["nodes"]
         leases = _leases(lab, survey)
-        scheme = _scheme(lab, names, len(hosts), survey, leases, version)
+        scheme = scheme_of(lab, names, len(hosts), survey, leases, version)
         workers.all("scheme", scheme=scheme.to_json())
         promised = promised_rows(lab, scheme, leases)
         lost, natural = _test(workers, scheme, bus or Bus())
@@ -218,7 +218,7 @@ def _leases(lab: ResolvedLab, survey: Mapping[str, Any]) -> dict[tuple[str, str]
     return found
 
 
-def _scheme(
+def scheme_of(
     lab: ResolvedLab,
     names: Sequence[str],
     hosts: int,
@@ -226,6 +226,7 @@ def _scheme(
     leases: Mapping[tuple[str, str], Sequence[AnyInterface]],
     version: int | None,
 ) -> Scheme:
+    """Who asks whom: the stations `names`, the first `hosts` of which are hosts, as a worker has surveyed them."""
     endpoints = []
     for number, name in enumerate(names):
         for interface in lab.nodes[name].interfaces:
