@@ -92,7 +92,9 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
         epilog="Exit status: 0 done, 1 a check or command failed, 2 wrong usage or lab file, 3 something is missing.",
     )
     top.add_argument("--version", action="version", version=f"wirelab {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser, prog=top.prog
+    )
 
     def command(name: str, function: str, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")

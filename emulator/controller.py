@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
-from emulator.lab.resolved import ResolvedLab
-from emulator.plan.compile import compile_plan
-from emulator.plan.ops import Plan, to_row
-from emulator.run import runs, tools
+from emulator.run import runs
 from emulator.run.control import Control
-from emulator.run.session import Result, Session
-from emulator.verify.verdict import Report, Verdict
+
+if TYPE_CHECKING:
+    from emulator.lab.resolved import ResolvedLab
+    from emulator.plan.ops import Plan
+    from emulator.run.session import Result, Session
+    from emulator.verify.matrix import Matrix
+    from emulator.verify.verdict import Report
 
 
 class Node:
@@ -72,6 +71,8 @@ class RunningLab:
     def session(self) -> Session:
         """The way to run commands in the lab's nodes."""
         if self._session is None:
+            from emulator.run.session import Session
+
             self._session = Session(self.directory)
         return self._session
 
@@ -139,6 +140,8 @@ def load_lab(source: str | Path, *, twin: str | None = None) -> tuple[ResolvedLa
 
 
 def _lacking(plan: Plan) -> None:
+    from emulator.run import tools
+
     lacking = tools.missing(plan.tools)
     if lacking:
         packages = ", ".join(f"{program} (package {tools.PACKAGES.get(program, program)})" for program in lacking)
@@ -180,27 +183,27 @@ def up(
     if (source is None) == (topology is None):
         raise UsageError("either a lab or a topology", hint="wirelab up LAB, or wirelab up --topology single,100")
     lab, origin = _generated(topology) if topology is not None else _loaded(str(source), twin)
-    plan = compile_plan(lab)
-    _lacking(plan)
     started = time.time()
-    start = runs.Start(name or lab.name)
-    builder = None
+    start = runs.Start(name or lab.name)  # it makes its namespaces while we make the plan
+    building = None
     try:
-        builder = _start_builder(start.folder)
+        from emulator.plan.compile import compile_plan
+        from emulator.run.building import Building
+
+        plan = compile_plan(lab)
+        _lacking(plan)
         start.wait_ready()
-        _build(builder, plan, bus or Bus())
-        runs.write_facts(start.folder, _facts(lab, origin, started))
+        building = Building(start, plan)
+        facts = _facts(lab, origin, started)
+        told = (bus or Bus()).emit
+        building.wait(lambda said: told(Event("up", said["text"], said["done"], said["total"])))
+        facts["seconds"] = round(time.time() - started, 3)
+        runs.write_facts(start.folder, facts)
     except BaseException:
-        if builder is not None:
-            builder.kill()
-            builder.wait()
+        if building is not None:
+            building.kill()
         start.close()
         raise
-    finally:
-        if builder is not None:
-            for stream in (builder.stdin, builder.stdout):
-                if stream:
-                    stream.close()
     return RunningLab(lab, start.folder, start)
 
 
@@ -244,7 +247,7 @@ def _facts(lab: ResolvedLab, origin: Origin, started: float) -> dict[str, Any]:
         "twin": origin.twin,
         "included": dict(lab.included),
         "started": started,
-        "seconds": round(time.time() - started, 3),
+        "seconds": 0.0,
         "nodes": {
             node.name: {
                 "kind": node.kind,
@@ -266,40 +269,6 @@ def _facts(lab: ResolvedLab, origin: Origin, started: float) -> dict[str, Any]:
     }
 
 
-def _start_builder(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the builder early: it imports its packages while the first process makes the namespaces."""
-    root = str(Path(__file__).resolve().parents[1])
-    code = f"import sys; sys.path.insert(0, {root!r}); from emulator.run.builder import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
-def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
-    if builder.stdin is None or builder.stdout is None:
-        raise AssertionError("the builder has pipes")
-    request = {"lab": plan.lab, "operations": [to_row(operation) for operation in plan.operations]}
-    try:
-        builder.stdin.write(json.dumps(request).encode())
-        builder.stdin.close()
-    except OSError:
-        pass  # it has ended; what it said tells why
-    answer: dict[str, Any] = {}
-    for line in builder.stdout:
-        answer = json.loads(line)
-        if "done" in answer:
-            bus.emit(Event("up", answer["text"], answer["done"], answer["total"]))
-    builder.wait()
-    if answer.get("ok"):
-        return
-    kind = MachineError if answer.get("machine") else CommandFailed
-    raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
-
-
 @dataclass(frozen=True)
 class Proof:
     """A verification: its report, and with a twin the checks that it is meant to break."""
@@ -312,12 +281,16 @@ class Proof:
     @property
     def not_broken(self) -> list[str]:
         """Checks that the twin should have turned to FAIL and did not."""
+        from emulator.verify.verdict import Verdict
+
         failed = {result.name for result in self.report.results if result.verdict is Verdict.FAIL}
         return sorted(set(self.expected or ()) - failed)
 
     @property
     def broken_too(self) -> list[str]:
         """Checks that do not pass though the twin does not name them."""
+        from emulator.verify.verdict import Verdict
+
         others = {result.name for result in self.report.results if result.verdict is not Verdict.PASS}
         return sorted(others - set(self.expected or ()))
 

@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -63,6 +62,7 @@ def main(arguments: list[str]) -> int:
     os.set_inheritable(ready, False)
     with contextlib.suppress(OSError):
         os.setsid()
+    os.chdir("/")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     try:
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _keep(directory, lab, lifeline, ready)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        _remove_tree(directory)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(directory))
 
@@ -96,8 +96,22 @@ def _make_directory(directory: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(fresh, directory)
     except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _remove_tree(fresh)
         raise
+
+
+def _remove_tree(folder: str) -> None:
+    """Remove `folder` and what is in it, as far as possible. (`shutil` would be half of what this process imports.)"""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(parent, name))
+        for name in folders:
+            with contextlib.suppress(OSError):
+                path = os.path.join(parent, name)
+                (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def _tell(ready: int, message: dict[str, Any]) -> None:
@@ -309,8 +323,9 @@ class Init:
         except (ValueError, KeyError, TypeError) as error:
             answer, beside = {"error": f"a request that is not understood: {error}", "errno": errno.EINVAL}, ()
         finally:
+            kept = set(self.nets.values()) if fds else ()
             for descriptor in fds:
-                if descriptor not in self.nets.values():
+                if descriptor not in kept:
                     os.close(descriptor)
         with contextlib.suppress(OSError):
             kernel.send_message(client, json.dumps(answer).encode(), beside)

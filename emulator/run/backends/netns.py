@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address, ip_interface, ip_network
@@ -316,6 +315,8 @@ class NetnsHands:
             os.close(descriptor)
 
     def _prepare(self, operation: ops.Prepare) -> None:
+        import subprocess
+
         workshop = self._private / ops.WORKSHOP
         workshop.mkdir(mode=0o700, exist_ok=True)
         for name, content in operation.files.items():
