@@ -276,7 +276,7 @@ class Crew:
         """Ask every command to end, show what it still says, and kill it when it does not."""
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # a second time: at once
             for command in self._running:
-                command.ask_to_end(GRACE_S, number)
+                command.ask_to_end(GRACE_S, number, sweep=True)
             self._wait()
 
 

@@ -64,6 +64,7 @@ class Running:
         self.cut = False
         self.output: dict[int, bytearray] = {}
         self._stdin = stdin
+        self._sweep = False
         self._output_limit = output_limit
         self._told = told
         self.pidfd = -1
@@ -133,8 +134,13 @@ class Running:
         self.cut = self.cut or len(part) > room
         return bool(part)
 
-    def ask_to_end(self, grace_s: float, number: int = signal.SIGTERM) -> None:
-        """Send a signal to the command and its children; after `grace_s` seconds it is killed."""
+    def ask_to_end(self, grace_s: float, number: int = signal.SIGTERM, *, sweep: bool = False) -> None:
+        """Send a signal to the command and its children; after `grace_s` seconds it is killed.
+
+        Args:
+            sweep: children that are still there when it has ended are killed: a shell's `command &` ignores SIGINT.
+        """
+        self._sweep = sweep
         self.deadline = min(self.deadline, time.monotonic() + grace_s)
         with contextlib.suppress(OSError):
             os.killpg(self.pid, number)
@@ -149,6 +155,9 @@ class Running:
         """Take the exit status of a command that has ended, and what it had still written."""
         if self.write_in >= 0:
             os.close(self.write_in)
+        if self._sweep:
+            with contextlib.suppress(OSError):  # before its number is given back, so it can be no other's
+                os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         ended_ns = time.time_ns()
         for descriptor in (self.read_out, self.read_err):
