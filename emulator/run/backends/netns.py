@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address, ip_interface, ip_network
@@ -74,7 +76,7 @@ class NetnsHands:
             self._execute(operation)
         except OSError as error:
             self._forget()
-            raise CommandFailed(f"cannot {operation.describe()}: {error.strerror or error}") from None
+            raise _refusal(operation, error) from None
         except BaseException:
             self._forget()
             raise
@@ -170,7 +172,7 @@ class NetnsHands:
                 for at in links:
                     self._finish_link(socket, node, at)
         except OSError as error:
-            raise CommandFailed(f"cannot {at.describe()}: {error.strerror or error}") from None
+            raise _refusal(at, error) from None
         self.kept -= len(queue)
         if queue:
             self.moved(queue[-1][0])
@@ -418,6 +420,19 @@ def initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
         if operation.ipv6:
             settings.append(("net.ipv6.conf.all.forwarding", "1"))
     return sorted(settings)
+
+
+def _refusal(operation: ops.Operation, error: OSError) -> WirelabError:
+    """The kernel's reason, and what to do when it is one of this machine's limits."""
+    text = f"cannot {operation.describe()}: {error.strerror or error}"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return MachineError(text, hint=f"a node takes one open file, and {most:,} are allowed: ulimit -Hn")
+    if isinstance(operation, ops.CreateNode) and error.errno == errno.ENOSPC:
+        from emulator.run.machine import namespace_hint
+
+        return MachineError(text, hint=namespace_hint(errno.ENOSPC))
+    return CommandFailed(text)
 
 
 def _start_error(what: str, program: str, error: OSError) -> WirelabError:
