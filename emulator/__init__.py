@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from emulator import version
+
 if TYPE_CHECKING:
     from emulator.controller import RunningLab, attach, up
 
-__version__ = "0.1.0"
+__version__ = version.VERSION
 __all__ = ["RunningLab", "__version__", "attach", "up"]
 
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
-from emulator.lab.nodes import Backend
-from emulator.lab.resolve import resolve
-from emulator.lab.resolved import ResolvedLab
-from emulator.observe import Player, observe
-from emulator.plan.compile import compile_plan
-from emulator.plan.ops import Plan
-from emulator.run import runs, tools
+from emulator.run import runs
 from emulator.run.control import Control
-from emulator.run.session import Result, Session
-from emulator.verify.verdict import Report, Verdict
+
+if TYPE_CHECKING:
+    from emulator.lab.nodes import Backend
+    from emulator.lab.resolved import ResolvedLab
+    from emulator.plan.ops import Plan
+    from emulator.run.session import Result, Session
+    from emulator.verify.matrix import Matrix
+    from emulator.verify.verdict import Report
 
 
 class Node:
@@ -75,6 +72,8 @@ class RunningLab:
     def session(self) -> Session:
         """The way to run commands in the lab's nodes."""
         if self._session is None:
+            from emulator.run.session import Session
+
             self._session = Session(self.directory)
         return self._session
 
@@ -101,6 +100,17 @@ class RunningLab:
 
         set_cable(self.lab, self.session, place, plugged=plugged)
 
+    def reach(self, *, version: int | None = None, bus: Bus | None = None) -> Matrix:
+        """Test all ordered pairs of hosts by echo requests and replies.
+
+        Args:
+            version: 4 or 6 to test by this IP version alone; default: IPv4 where both hosts have it, else IPv6.
+            bus: hears how far it is.
+        """
+        from emulator.reach.tester import reach
+
+        return reach(self.lab, self.directory, version=version, bus=bus)
+
     def close(self) -> None:
         """Stop talking to the lab; it goes on."""
         if self._session is not None:
@@ -124,12 +134,15 @@ class RunningLab:
 def load_lab(source: str | Path, *, twin: str | None = None, backend: Backend = "netns") -> tuple[ResolvedLab, Any]:
     """The resolved lab for a shipped lab's name, a file or a folder, and the document's plain values."""
     from emulator.lab.load import build, read_document
+    from emulator.lab.resolve import resolve
 
     document = read_document(runs.find_source(str(source)))
     return resolve(build(document, twin=twin), backend=backend), document
 
 
 def _lacking(plan: Plan) -> None:
+    from emulator.run import tools
+
     lacking = tools.missing(plan.tools)
     if lacking:
         packages = ", ".join(f"{program} (package {tools.PACKAGES.get(program, program)})" for program in lacking)
@@ -167,9 +180,24 @@ def _check_binds(lab: ResolvedLab, *, allowed: bool) -> None:
         raise UsageError(f"the lab file wants to use files of this machine: {'; '.join(shown)}", hint="--allow-binds")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a lab was made of, so that later commands can make the same one again."""
+
+    source: str
+    """The lab file, or the words of a generated lab."""
+    text: str = ""
+    """What was in the file."""
+    twin: str | None = None
+    topology: str | None = None
+    """The words, when the lab was generated: `single,1000`."""
+    backend: Backend = "netns"
+
+
 def up(
-    source: str | Path,
+    source: str | Path | None = None,
     *,
+    topology: str | None = None,
     name: str | None = None,
     twin: str | None = None,
     bus: Bus | None = None,
@@ -180,6 +208,7 @@ def up(
 
     Args:
         source: a shipped lab's name, a lab file or its folder.
+        topology: instead of a source, words such as `single,1000` of which a lab is generated.
         name: the name of the instance; default: the lab's own.
         twin: build it broken by the patch of this twin.
         backend: what nodes are made of of which the file does not say it.
@@ -188,64 +217,81 @@ def up(
     Raises:
         LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
     """
-    path = runs.find_source(str(source))
-    lab, document = load_lab(path, twin=twin, backend=backend)
+    if (source is None) == (topology is None):
+        raise UsageError("either a lab or a topology", hint="wirelab up LAB, or wirelab up --topology single,100")
+    if topology is not None:
+        lab, origin = _generated(topology, backend)
+    else:
+        lab, origin = _loaded(str(source), twin, backend)
     _check_binds(lab, allowed=allow_binds)
-    plan = compile_plan(lab)
-    _lacking(plan)
     engine_socket = _engine(name or lab.name) if any(node.container for node in lab.nodes.values()) else None
     started = time.time()
-    start = runs.Start(name or lab.name, engine_socket)
-    builder = None
+    start = runs.Start(name or lab.name, engine_socket)  # it makes its namespaces while we make the plan
+    building = None
     try:
-        builder = _start_builder(start.folder)
+        from emulator.plan.compile import compile_plan
+        from emulator.run.building import Building
+
+        plan = compile_plan(lab)
+        _lacking(plan)
         start.wait_ready()
-        _build(builder, plan, bus or Bus(), engine_socket)
-        runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started, backend))
+        building = Building(start, plan, engine_socket)
+        facts = _facts(lab, origin, started)
+        told = (bus or Bus()).emit
+        building.wait(lambda said: told(Event("up", said["text"], said["done"], said["total"])))
+        facts["seconds"] = round(time.time() - started, 3)
+        runs.write_facts(start.folder, facts)
     except BaseException:
-        if builder is not None:
-            builder.kill()
-            builder.wait()
+        if building is not None:
+            building.kill()
         start.close()
         raise
-    finally:
-        if builder is not None:
-            for stream in (builder.stdin, builder.stdout):
-                if stream:
-                    stream.close()
     return RunningLab(lab, start.folder, start)
+
+
+def _loaded(source: str, twin: str | None, backend: Backend) -> tuple[ResolvedLab, Origin]:
+    path = runs.find_source(source)
+    lab, document = load_lab(path, twin=twin, backend=backend)
+    return lab, Origin(document.file, path.read_text(encoding="utf-8-sig"), twin, backend=backend)
+
+
+def _generated(words: str, backend: Backend) -> tuple[ResolvedLab, Origin]:
+    from emulator.lab.generate import generate
+
+    return generate(words, backend), Origin(words, topology=words, backend=backend)
 
 
 def attach(name: str) -> RunningLab:
     """The running lab called `name`."""
     directory = runs.directory(name)
     facts = runs.facts(directory)
-    lab, _ = _from_facts(facts)
-    return RunningLab(lab, directory)
+    return RunningLab(_from_facts(facts), directory)
 
 
-def _from_facts(facts: Mapping[str, Any]) -> tuple[ResolvedLab, Any]:
+def _from_facts(facts: Mapping[str, Any]) -> ResolvedLab:
+    if facts["topology"] is not None:
+        return _generated(facts["topology"], facts["backend"])[0]
     from emulator.lab.document import parse
     from emulator.lab.load import build
+    from emulator.lab.resolve import resolve
 
     document = parse(facts["text"].encode(), facts["source"])
     lab = build(document, twin=facts["twin"], included=facts["included"])
-    return resolve(lab, backend=facts["backend"]), document
+    return resolve(lab, backend=facts["backend"])
 
 
-def _facts(
-    lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float, backend: Backend
-) -> dict[str, Any]:
+def _facts(lab: ResolvedLab, origin: Origin, started: float) -> dict[str, Any]:
     return {
-        "backend": backend,
+        "backend": origin.backend,
         "lab": lab.name,
         "title": lab.title,
-        "source": file,
-        "text": path.read_text(encoding="utf-8-sig"),
-        "twin": twin,
+        "source": origin.source,
+        "text": origin.text,
+        "topology": origin.topology,
+        "twin": origin.twin,
         "included": dict(lab.included),
         "started": started,
-        "seconds": round(time.time() - started, 3),
+        "seconds": 0.0,
         "nodes": {
             node.name: {
                 "kind": node.kind,
@@ -267,58 +313,28 @@ def _facts(
     }
 
 
-def _start_builder(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the builder early: it imports its packages while the first process makes the namespaces."""
-    root = str(Path(__file__).resolve().parents[1])
-    code = f"import sys; sys.path.insert(0, {root!r}); from emulator.run.builder import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
-def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus, engine_socket: str | None) -> None:
-    if builder.stdin is None or builder.stdout is None:
-        raise AssertionError("the builder has pipes")
-    request: dict[str, Any] = {"lab": plan.lab, "operations": [operation.to_json() for operation in plan.operations]}
-    if engine_socket:
-        request |= {"engine": engine_socket, "owner": os.geteuid()}
-    try:
-        builder.stdin.write(json.dumps(request).encode())
-        builder.stdin.close()
-    except OSError:
-        pass  # it has ended; what it said tells why
-    answer: dict[str, Any] = {}
-    for line in builder.stdout:
-        answer = json.loads(line)
-        if "done" in answer:
-            bus.emit(Event("up", answer["text"], answer["done"], answer["total"]))
-    builder.wait()
-    if answer.get("ok"):
-        return
-    kind = MachineError if answer.get("machine") else CommandFailed
-    raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
-
-
 @dataclass(frozen=True)
 class Proof:
     """A verification: its report, and with a twin the checks that it is meant to break."""
 
     report: Report
     expected: tuple[str, ...] | None = None
+    note: str | None = None
+    """What a person should know of the machine and this lab."""
 
     @property
     def not_broken(self) -> list[str]:
         """Checks that the twin should have turned to FAIL and did not."""
+        from emulator.verify.verdict import Verdict
+
         failed = {result.name for result in self.report.results if result.verdict is Verdict.FAIL}
         return sorted(set(self.expected or ()) - failed)
 
     @property
     def broken_too(self) -> list[str]:
         """Checks that do not pass though the twin does not name them."""
+        from emulator.verify.verdict import Verdict
+
         others = {result.name for result in self.report.results if result.verdict is not Verdict.PASS}
         return sorted(others - set(self.expected or ()))
 
@@ -337,8 +353,10 @@ def verify(
     fresh: bool = False,
     backend: Backend = "netns",
     allow_binds: bool = False,
+    pairs: bool = False,
+    version: int | None = None,
 ) -> Proof:
-    """Prove a lab layer by layer.
+    """Prove a lab layer by layer; or, with `pairs` and where a lab has no checks, all pairs of its hosts.
 
     Args:
         target: a running lab's name, which is verified as it runs; otherwise a shipped lab's name, a lab file or its
@@ -346,14 +364,21 @@ def verify(
         twin: break a fresh instance in this way first.
         keep: write the capture there (pcapng).
         fresh: always in an instance of its own, even if a lab of that name runs.
+        pairs: test all pairs of hosts, and not the lab's checks.
+        version: 4 or 6 to test pairs by this IP version alone.
         backend, allow_binds: of that instance, as for `up`.
     """
+    from emulator.reach.capacity import warning
+
     if twin is None and not fresh and target in runs.names():
         lab = attach(target)
         try:
-            return Proof(verify_running(lab, bus=bus, keep=keep))
+            report = verify_running(lab, bus=bus, keep=keep, pairs=pairs, version=version)
+            return Proof(report, note=warning(lab.lab))
         finally:
             lab.close()
+    from emulator.observe import Player
+
     source = source_of(target)
     name = f"{_short_name(source)}-verify-{os.getpid()}"
     with up(source, name=name, twin=twin, bus=bus, backend=backend, allow_binds=allow_binds) as lab:
@@ -363,13 +388,21 @@ def verify(
             player = Player(lab.lab, lab.session, lab.directory, {})
             for step in lab.lab.twins[twin].steps:
                 player.play(step)  # what it starts in the background ends with the instance
-        return Proof(verify_running(lab, bus=bus, keep=keep), expected)
+        report = verify_running(lab, bus=bus, keep=keep, pairs=pairs, version=version)
+        return Proof(report, expected, warning(lab.lab))
 
 
 def source_of(target: str) -> Path:
-    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder."""
+    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder.
+
+    Raises:
+        UsageError: there is none.
+    """
     if target in runs.names():
-        return Path(runs.facts(runs.directory(target))["source"])
+        facts = runs.facts(runs.directory(target))
+        if facts["topology"] is not None:
+            raise UsageError(f"the lab {target} was generated from {facts['topology']}; it has no file, and no twins")
+        return Path(facts["source"])
     return runs.find_source(target)
 
 
@@ -378,18 +411,38 @@ def _short_name(source: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40].strip("-") or "lab"
 
 
-def verify_running(lab: RunningLab, *, bus: Bus | None = None, keep: str | Path | None = None) -> Report:
-    """Play the scenes of a running lab, and judge its checks from what was recorded."""
+def verify_running(
+    lab: RunningLab,
+    *,
+    bus: Bus | None = None,
+    keep: str | Path | None = None,
+    pairs: bool = False,
+    version: int | None = None,
+) -> Report:
+    """Play the scenes of a running lab, and judge its checks from what was recorded; or test the pairs of its hosts."""
+    from emulator.verify.verdict import Report
+
+    if pairs or not lab.lab.checks:
+        if keep:
+            raise UsageError("the pairs test records no packets", hint=f"wirelab capture {lab.name} -w {keep}")
+        return _pairs_report(lab, bus, version)
+    from emulator.observe import observe
     from emulator.verify.judge import judge
 
-    if not lab.lab.checks:
-        raise UsageError(f"the lab {lab.lab.name} has no checks to prove")
     began = time.monotonic()
     capture = Path(keep) if keep else lab.directory / "capture.pcapng"
     run = _count_run(lab.directory)
     evidence = observe(lab.lab, lab.session, lab.directory, run=run, capture=capture, bus=bus)
     results = judge(lab.lab, evidence)
     return Report(lab.lab.name, results, round(time.monotonic() - began, 3), str(keep) if keep else None)
+
+
+def _pairs_report(lab: RunningLab, bus: Bus | None, version: int | None) -> Report:
+    from emulator.verify.matrix import result
+    from emulator.verify.verdict import Report
+
+    matrix = lab.reach(version=version, bus=bus)
+    return Report(lab.lab.name, (result(matrix),), matrix.seconds, matrix=matrix)
 
 
 def _count_run(directory: Path) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME_PACKAGES = (
-    "annotated_types", "argcomplete", "pydantic", "pydantic_core", "pyroute2", "scapy", "typing_inspection",
+    "annotated_types", "argcomplete", "pydantic", "pydantic_core", "scapy", "typing_inspection",
     "typing_extensions.py", "yaml", "_yaml", "docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer",
 )  # fmt: skip
 

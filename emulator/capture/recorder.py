@@ -131,7 +131,7 @@ class _NewNodes:
 
     def __init__(self, control: Control, sources: Sequence[Source]) -> None:
         self._control = control
-        self._facts = control.directory / "lab.json"
+        self._facts = Path(control.directory) / "lab.json"
         self._known = {source.node for source in sources}
         self._seen = self._stamp()
 

@@ -15,6 +15,7 @@ from emulator.run.control import Control, LabGone
 
 if TYPE_CHECKING:
     from emulator.controller import RunningLab
+    from emulator.lab.resolved import ResolvedLab
     from emulator.run.engine import Remains
 
 
@@ -24,11 +25,22 @@ def up(options: argparse.Namespace) -> NoReturn:
     from emulator.commands.progress import progress
 
     began = time.monotonic()
+    if options.topology is not None:
+        from emulator.lab.generate import note
+
+        if told := note(options.topology):
+            print(f"{options.topology}: {told}", file=sys.stderr)
     with progress() as bus:
         lab = controller.up(
-            options.lab, name=options.name, bus=bus, backend=options.backend, allow_binds=options.allow_binds
+            options.lab,
+            topology=options.topology,
+            name=options.name,
+            bus=bus,
+            backend=options.backend,
+            allow_binds=options.allow_binds,
         )
     seconds = time.monotonic() - began
+    warn(lab.lab)
     if options.json:
         facts = runs.facts(lab.directory)
         facts.pop("text")
@@ -36,6 +48,14 @@ def up(options: argparse.Namespace) -> NoReturn:
     counts = {"node": lab.lab.nodes, "link": lab.lab.links, "service": lab.services()}
     parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
     _say_and_leave(lab, f"{lab.name} is up: {parts}, {seconds:.1f} s")
+
+
+def warn(lab: ResolvedLab) -> None:
+    """Say on standard error when the lab's own traffic may need more of the machine than there is."""
+    from emulator.reach.capacity import warning
+
+    if told := warning(lab):
+        print(printable(f"wirelab: {told}"), file=sys.stderr)
 
 
 def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator.errors import UsageError, printable
+
 if TYPE_CHECKING:
     from emulator.controller import Proof
 
 
 def verify(options: argparse.Namespace) -> int:
     """Prove a lab: a running one, or an instance of its own that is taken down afterwards. Or prove several labs."""
+    _check_pairs(options)
     if options.all or len(options.lab) != 1:
         from emulator.commands import many
 
@@ -31,9 +34,13 @@ def verify(options: argparse.Namespace) -> int:
             twin=options.twin,
             bus=bus,
             keep=options.write,
+            pairs=options.pairs,
+            version=options.ip,
             backend=options.backend,
             allow_binds=options.allow_binds,
         )
+    if proof.note:
+        print(printable(f"wirelab: {proof.note}"), file=sys.stderr)
     if options.junit:
         Path(options.junit).write_text(as_junit(proof.report), encoding="utf-8")
     if options.json:
@@ -47,6 +54,19 @@ def verify(options: argparse.Namespace) -> int:
         if proof.expected is not None:
             print(_twin_line(options.twin, proof))
     return 0 if proof.report.success else 1
+
+
+def _check_pairs(options: argparse.Namespace) -> None:
+    if not options.pairs:
+        if options.ip:
+            raise UsageError("`--ip` goes with `--pairs`", hint=f"wirelab verify LAB --pairs --ip {options.ip}")
+        return
+    if options.all or len(options.lab) > 1:
+        raise UsageError("`--pairs` tests one lab, not several", hint="wirelab verify LAB --pairs")
+    if options.twin:
+        raise UsageError("`--pairs` does not go with `--break`, which is about checks")
+    if options.write:
+        raise UsageError("`--pairs` records no packets", hint="wirelab capture LAB -w FILE")
 
 
 def _twin_line(twin: str, proof: Proof) -> str:

@@ -346,6 +346,14 @@ class NodeSpec(Model):
     group: str | None = Field(
         None, description="The group of `groups` whose settings the node takes.", examples=["office"]
     )
+    count: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        strict=True,
+        description="So many nodes with these settings: `h` with `count: 3` is `h1..h3`, which is h1, h2 and h3.",
+        examples=[100],
+    )
     about: str | None = Field(
         None, description="What the node stands for.", examples=["a laptop that starts with nothing"]
     )

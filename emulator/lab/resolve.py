@@ -18,6 +18,8 @@ from emulator.lab.model import ACTIONS, LabSpec, StepSpec
 from emulator.lab.nodes import Backend, BridgeSpec, NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import (
+    CA_FILE,
+    NO_SERVICES,
     SWITCH_BRIDGE,
     AnyAddress,
     Bridge,
@@ -35,7 +37,6 @@ from emulator.lab.resolved import (
     client_name,
 )
 from emulator.lab.routing import compute_routes
-from emulator.lab.services import CA_FILE
 from emulator.lab.services_check import check_services
 from emulator.lab.topology import Topology, build_topology, split_place
 from emulator.lab.zones import build_zones
@@ -338,7 +339,7 @@ class _Resolver:
             exec=tuple(tuple(references.expand(word, lookup) for word in command) for command, lookup in commands),
             nat=spec.nat,
             firewall=spec.firewall,
-            services=spec.services,
+            services=spec.services if any(value is not None for _, value in spec.services) else NO_SERVICES,
             bridges=tuple(self._bridges(name, spec)),
             hosts=tuple((host, address) for host, address in hosts if address is not None),
             files=tuple(self._files(name, spec)),

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 
-from emulator.lab.checks.base import Check
-from emulator.lab.model import BreakSpec
-from emulator.lab.nodes import FirewallSpec, Kind, NatSpec
-from emulator.lab.services import Services
+if TYPE_CHECKING:  # the model takes a third of a second to import, and a generated lab has no use for it
+    from emulator.lab.checks.base import Check
+    from emulator.lab.model import BreakSpec
+    from emulator.lab.nodes import FirewallSpec, Kind, NatSpec
+    from emulator.lab.services import Services
 
 AnyAddress = IPv4Address | IPv6Address
 AnyInterface = IPv4Interface | IPv6Interface
@@ -32,6 +34,18 @@ SWITCH_BRIDGE = "br0"
 """The name of the bridge that makes a switch."""
 
 LOOPBACK = "lo"
+
+CA_FILE = "/run/wirelab/ca.pem"
+"""The certificate of the lab's CA, on every node of a lab with TLS."""
+
+
+def parent_zone(zone: str, zones: Mapping[str, object]) -> str | None:
+    """The deepest of `zones` above `zone`; None for the root and where there is none."""
+    while zone != ".":
+        zone = zone.partition(".")[2] or "."
+        if zone in zones:
+            return zone
+    return None
 
 
 def client_name(interface: str, *, alone: bool) -> str:
@@ -143,6 +157,18 @@ class Container:
     mounts: tuple[Mount, ...] = ()
 
 
+class NoServices:
+    """What a node without daemons has in the place of `Services`."""
+
+    dnsmasq: None = None
+    unbound: None = None
+    nsd: None = None
+    http: None = None
+
+
+NO_SERVICES = NoServices()
+
+
 @dataclass(frozen=True)
 class Route:
     """A static route; `to` is None for the default route."""
@@ -168,7 +194,7 @@ class Node:
     exec: tuple[tuple[str, ...], ...]
     nat: NatSpec | None
     firewall: FirewallSpec | None
-    services: Services
+    services: Services | NoServices
     bridges: tuple[Bridge, ...] = ()
     hosts: tuple[tuple[str, AnyAddress], ...] = ()
     files: tuple[File, ...] = ()

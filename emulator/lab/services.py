@@ -10,9 +10,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from emulator.lab.base import PAGE_PATTERN, Addresses, AddressText, DnsName, Model, NodeName, Seconds, as_list
 
-CA_FILE = "/run/wirelab/ca.pem"
-"""The certificate of the lab's CA, on every node of a lab with TLS."""
-
 
 def _range(value: Any) -> Any:
     """`192.168.1.100-192.168.1.199` → both ends."""

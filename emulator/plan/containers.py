@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from emulator import __version__
 from emulator.lab.resolved import Container, Node
 from emulator.plan.ops import CreateNode, Operation, RemoveNode, quote
+from emulator.version import VERSION
 
 CAPABILITIES = (
     "CHOWN",
@@ -36,12 +36,12 @@ OWN_IMAGES: Mapping[str, frozenset[str]] = {
 
 def own_image(name: str) -> str:
     """The full name of one of Wirelab's images, with the version that belongs to this code."""
-    return f"wirelab/{name}:{__version__}"
+    return f"wirelab/{name}:{VERSION}"
 
 
 def image_for(node: Node) -> str:
     """The image of a node for which the file names none: the smallest that has what its services need."""
-    needs = {name for name, settings in node.services if settings is not None}
+    needs = {name for name in ("dnsmasq", "unbound", "nsd", "http") if getattr(node.services, name) is not None}
     if node.kind == "router" or node.nat or node.firewall:
         needs.add("router")
     return own_image(next(name for name, provides in OWN_IMAGES.items() if needs <= provides))

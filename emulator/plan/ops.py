@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -31,11 +31,14 @@ class Operation:
     """One step of a build."""
 
     registry: ClassVar[dict[str, type[Operation]]] = {}
+    is_flat: ClassVar[bool] = True
+    """Whether JSON gives back every value as it was."""
 
     node: str
 
     def __init_subclass__(cls) -> None:
         Operation.registry[cls.__name__] = cls
+        cls.is_flat = not any(kind.startswith(("tuple", "Condition")) for kind in cls.__annotations__.values())
 
     def describe(self) -> str:
         """What it does, in one line."""
@@ -65,6 +68,23 @@ def from_json(data: Mapping[str, Any]) -> Operation:
     if "condition" in values:
         values["condition"] = Condition(**values["condition"])
     return kind(**values)
+
+
+def to_row(operation: Operation) -> list[Any]:
+    """The operation as plain data in as few words as can be: its kind, then the values of its fields in order."""
+    if operation.is_flat:
+        return [type(operation).__name__, *vars(operation).values()]
+    return [type(operation).__name__, *dataclasses.asdict(operation).values()]
+
+
+def from_row(row: Sequence[Any]) -> Operation:
+    """The operation that `to_row` gave, also when its values went through JSON."""
+    kind, *values = row
+    made = Operation.registry[kind]
+    if made.is_flat:
+        return made(*values)
+    fields = dataclasses.fields(made)
+    return from_json({"op": kind, **{field.name: value for field, value in zip(fields, values, strict=True)}})
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,15 @@ class Agent:
         self._waiting: list[dict[str, Any]] = []
         self._buffer = b""
         self._open = True
+        self._open_files = spawn.allow_many_files()
         self._crowd.watch(jobs)
 
     def run(self) -> None:
         """Serve until the jobs end."""
         while self._open:
-            while self._waiting and len(self._ids) < AT_ONCE:
-                self._start(self._waiting.pop(0))
+            room = AT_ONCE - len(self._ids)
+            now, self._waiting = self._waiting[:room], self._waiting[room:]
+            self._start(now)
             for running, finished in self._crowd.wait():
                 self._answer(self._ids.pop(running), finished)
             if self._crowd.readable:
@@ -69,17 +71,27 @@ class Agent:
         messages = [json.loads(line) for line in lines if line]
         self._waiting += [message for message in messages if "stop" not in message]
         unknown = [job["node"] for job in self._waiting if job["node"] not in self._spaces]
-        for node in dict.fromkeys(unknown):
-            try:
-                self._spaces.update(self._control.node_spaces([node]))
-            except (OSError, WirelabError) as error:
-                self._refuse([job for job in self._waiting if job["node"] == node], error)
-                self._waiting = [job for job in self._waiting if job["node"] != node]
+        self._find(list(dict.fromkeys(unknown)))
         self._stop({message["stop"] for message in messages if "stop" in message})
+
+    def _find(self, nodes: list[str]) -> None:
+        """Ask for the namespaces of nodes, all at once; one by one when that fails, to refuse only the one."""
+        if not nodes:
+            return
+        try:
+            self._spaces.update(self._control.node_spaces(nodes))
+            return
+        except (OSError, WirelabError) as error:
+            if len(nodes) == 1:
+                self._refuse([job for job in self._waiting if job["node"] in nodes], error)
+                self._waiting = [job for job in self._waiting if job["node"] not in nodes]
+                return
+        for node in nodes:
+            self._find([node])
 
     def _stop(self, wanted: set[Any]) -> None:
         while any(job["id"] in wanted for job in self._waiting):  # asked to end before it was its turn
-            self._start(self._waiting.pop(0))
+            self._start([self._waiting.pop(0)])
         for running, number in self._ids.items():
             if number in wanted:
                 running.ask_to_end(GRACE_S)
@@ -88,22 +100,34 @@ class Agent:
         for job in jobs:
             _say({"id": job["id"], "error": str(error), "errno": getattr(error, "errno", None) or 5})
 
-    def _start(self, job: dict[str, Any]) -> None:
-        try:
-            running = execute.Running(
-                self._spaces[job["node"]],
-                job["argv"],
-                spawn.environment(job["node"], job.get("env")),
-                job.get("stdin", "").encode("utf-8", "surrogateescape"),
-                job["timeout_s"],
-                job.get("cwd", "/"),
-                unattended=job.get("unattended", False),
-            )
-        except OSError as error:
-            self._refuse([job], error)
-            return
-        self._ids[running] = job["id"]
-        self._crowd.add(running)
+    def _start(self, jobs: list[dict[str, Any]]) -> None:
+        """Start jobs; when this returns, each runs its program or was refused."""
+        begun = []
+        for job in jobs:
+            try:
+                begun.append((job, self._begin(job)))
+            except OSError as error:
+                self._refuse([job], error)
+        for job, running in begun:
+            try:
+                running.confirm()
+            except OSError as error:
+                self._refuse([job], error)
+                continue
+            self._ids[running] = job["id"]
+            self._crowd.add(running)
+
+    def _begin(self, job: dict[str, Any]) -> execute.Running:
+        return execute.Running(
+            self._spaces[job["node"]],
+            job["argv"],
+            spawn.environment(job["node"], job.get("env")),
+            job.get("stdin", "").encode("utf-8", "surrogateescape"),
+            job["timeout_s"],
+            job.get("cwd", "/"),
+            unattended=job.get("unattended", False),
+            open_files=self._open_files,
+        )
 
     def _answer(self, job_id: Any, finished: execute.Finished) -> None:
         _say(

@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from emulator.errors import CommandFailed
@@ -24,8 +23,9 @@ class LabGone(CommandFailed):
 class Control:
     """A connection to the first process of the lab in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = directory
+        self.lab = os.path.basename(directory)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -35,7 +35,7 @@ class Control:
                 os.close(folder)
         except OSError as error:
             self._socket.close()
-            raise LabGone(f"the lab {directory.name} is not running: {error.strerror}") from None
+            raise LabGone(f"the lab {self.lab} is not running: {error.strerror}") from None
 
     def __enter__(self) -> Control:
         return self
@@ -66,7 +66,7 @@ class Control:
         except OSError:
             payload, received = b"", []
         if not payload:
-            raise LabGone(f"the lab {self.directory.name} has ended")
+            raise LabGone(f"the lab {self.lab} has ended")
         answer = json.loads(payload)
         if "error" in answer:
             for descriptor in received:
@@ -134,10 +134,10 @@ def enter_lab(spaces: Mapping[str, int]) -> None:
         kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
 
 
-def is_alive(directory: Path) -> bool:
+def is_alive(directory: str | os.PathLike[str]) -> bool:
     """Whether a lab's processes hold the lock of its run directory."""
     try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:

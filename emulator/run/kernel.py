@@ -52,6 +52,10 @@ FDS_A_MESSAGE = 200
 """File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
+# The same numbers on all architectures but Alpha (asm-generic/unistd.h, linux/mount.h).
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
+_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -76,6 +80,21 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
     """Mount `source` on `target`."""
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
     _check(result, f"mount {target}")
+
+
+def new_proc() -> int:
+    """A descriptor of a fresh mount of the proc file system, for the PID namespace of the caller's children, that is
+    seen nowhere and ends with the descriptor (fsopen(2), fsmount(2), Linux 5.2). The caller needs a mount namespace of
+    its own user namespace."""
+    settings = _libc.syscall(_SYS_FSOPEN, b"proc", _CLOEXEC)
+    _check(settings, "fsopen")
+    try:
+        _check(_libc.syscall(_SYS_FSCONFIG, settings, _FSCONFIG_CMD_CREATE, None, None, 0), "fsconfig")
+        mounted: int = _libc.syscall(_SYS_FSMOUNT, settings, _CLOEXEC, MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        _check(mounted, "fsmount")
+    finally:
+        os.close(settings)
+    return mounted
 
 
 def sethostname(name: str) -> None:

@@ -156,8 +156,7 @@ def _as_json(job: Job) -> dict[str, Any]:
 def _result(job: Job, answer: dict[str, Any]) -> Result:
     if "error" in answer:
         if answer["errno"] == 2:
-            hint = tools.package_hint([job.argv[0]]) if job.argv[0] in tools.PACKAGES else None
-            raise MachineError(f"there is no program {job.argv[0]}", hint=hint)
+            raise MachineError(f"there is no program {job.argv[0]}", hint=tools.known_package_hint(job.argv[0]))
         raise CommandFailed(f"cannot run {job.argv[0]} on {job.node}: {os.strerror(answer['errno'])}")
     return Result(
         job.node,

@@ -20,7 +20,7 @@ from emulator.errors import CommandFailed, MachineError, printable
 from emulator.plan import ops
 from emulator.plan.containers import CAPABILITIES, CreateContainer
 from emulator.run import engine, kernel
-from emulator.run.backends.netns import NetnsHands, initial_settings, write_sysctl
+from emulator.run.backends.netns import NetnsHands, initial_settings
 from emulator.run.control import Control, LabGone
 
 if TYPE_CHECKING:
@@ -61,19 +61,21 @@ class DockerHands(NetnsHands):
         if isinstance(operation, CreateContainer):
             self._wanted.append(operation)
             return
+        self._create_wanted()
         super()._execute(operation)
 
     def flush(self) -> None:
         """See `NetnsHands.flush`; containers are made side by side, and files written a node at a time."""
-        wanted, self._wanted = self._wanted, []
-        if wanted:
-            self._create_containers(wanted)
+        self._create_wanted()
         files, self._files = self._files, {}
         for node, entries in files.items():
             self._write(node, entries)
         super().flush()
 
-    def _create_containers(self, wanted: Sequence[CreateContainer]) -> None:
+    def _create_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, []
+        if not wanted:
+            return
         import docker
 
         client = docker.DockerClient(base_url=f"unix://{self._socket_path}", timeout=120, max_pool_size=_AT_ONCE)
@@ -157,9 +159,10 @@ class DockerHands(NetnsHands):
                 raise CommandFailed(text, hint="the engine must be on this machine, not in a virtual one") from None
             descriptors += spaces
             kernel.setns(spaces[0], kernel.CLONE_NEWNET)
+            self._settings.in_new_namespace()
             for key, value in (*_IPV6_ON, *sorted(initial_settings(one.operation))):
                 if one.operation.ipv6 or (key, value) not in _IPV6_ON:
-                    write_sysctl(key, value)
+                    self._settings.write(key, value)
             self._add_node(one.operation, os.dup(spaces[0]))
             _in_files(spaces[1], _own_settings, one.operation.node)
             confinement = self._confine(one, own, points)

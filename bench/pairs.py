@@ -1,0 +1,60 @@
+"""How long until all ordered pairs of hosts are tested? `wirelab verify --pairs` beside Mininet's pingAll.
+
+    make bench PART=pairs
+
+At 100 hosts both, at 1,000 hosts (999,000 pairs) ours alone. Every pair must be reached, else this ends in an error.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from bench.common import Bench, Lacking, Row, Sample, run, wirelab
+from bench.mininet import FASTER, peer
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    """The rows of pairs."""
+    hosts = 10 if bench.quick else 100
+    words = f"single,{hosts}"
+    pairs = hosts * (hosts - 1)
+    theirs: Sample | None = None
+    with bench.lab("--topology", words) as lab:
+
+        def mininet() -> float:
+            answer = peer(words, ping=True)
+            if answer["lost"]:
+                raise SystemExit(f"bench: Mininet lost {answer['lost']} of {answer['pairs']} pairs")
+            return float(answer["ping_s"])
+
+        try:
+            mininet()  # whether there is one, and the first of its figures is not kept
+            found = bench.rounds({"wirelab": lambda: _all_pairs_s(lab, pairs), "Mininet": mininet}, reclaim=False)
+            ours, theirs = found["wirelab"], found["Mininet"]
+        except Lacking as reason:
+            bench.say(f"pairs without Mininet: {reason}")
+            ours = bench.rounds({"wirelab": lambda: _all_pairs_s(lab, pairs)}, reclaim=False)["wirelab"]
+    yield Row("pairs", f"{pairs:,} pairs of {hosts} hosts", "s", ours, at_most=2.0)
+    if theirs:
+        what = f"{pairs:,} pairs of {hosts} hosts, beside pingAll"
+        yield Row("pairs", what, "s", ours, "Mininet", theirs, at_most=FASTER)
+    if not bench.quick:
+        for words in ("single,1000", "tree,3,10"):
+            with bench.lab("--topology", words) as lab:
+                large = Sample(tuple(_all_pairs_s(lab, 999_000) for _ in range(min(3, bench.repeats))))
+            yield Row("pairs", f"999,000 pairs of 1,000 hosts ({words})", "s", large, at_most=60.0)
+
+
+def _all_pairs_s(lab: str, pairs: int) -> float:
+    """Seconds of the whole command; all pairs must be reached."""
+    began = time.perf_counter()
+    answer: dict[str, Any] = json.loads(run(wirelab("verify", lab, "--pairs", "--json")))
+    seconds = time.perf_counter() - began
+    if answer["pairs"] != pairs or answer["lost"]:
+        raise SystemExit(
+            f"bench: of {answer['pairs']:,} pairs {answer['lost']:,} were not reached; {pairs:,} are asked"
+        )
+    return seconds
