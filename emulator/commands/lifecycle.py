@@ -63,12 +63,18 @@ def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:
 
 def down(options: argparse.Namespace) -> int:
     """Take labs down."""
+    from emulator.commands.progress import progress
+    from emulator.events import Event
+
     if options.all == bool(options.lab):
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
     wanted = runs.names() if options.all else options.lab
     folders = [runs.directory(name) for name in wanted]
-    for folder in folders:
-        runs.stop(folder)
+    for number, folder in enumerate(folders):
+        with progress() as bus:  # wiped before the next line is printed
+            total = len(folders) if len(folders) > 1 else 0
+            bus.emit(Event("down", f"{folder.name}: waiting for the kernel", number, total))
+            runs.stop(folder)
         print(f"{folder.name} is down")
     runs.tidy()
     return 0

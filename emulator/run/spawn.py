@@ -170,5 +170,5 @@ def _become(
     if "/" not in argv[0]:
         for folder in env.get("PATH", PATH).split(":"):  # asking first is cheaper than one exception a folder
             if os.access(f"{folder}/{argv[0]}", os.X_OK) and os.path.isfile(f"{folder}/{argv[0]}"):
-                os.execve(f"{folder}/{argv[0]}", argv, env)
-    os.execvpe(argv[0], argv, env)
+                os.execve(f"{folder}/{argv[0]}", list(argv), env)
+    os.execvpe(argv[0], list(argv), env)
