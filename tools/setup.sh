@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what labs need and this machine lacks: system packages through apt (with sudo where needed), Python packages
-# into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need.
+# into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need,
+# "bench" what the measurements need; Mininet among it, which only root can run.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -35,6 +36,17 @@ need tcpdump tcpdump
 if [ "${1-}" = dev ]; then
     need tshark tshark
     command -v chromium-browser >/dev/null 2>&1 || need chromium chromium
+fi
+
+if [ "${1-}" = bench ]; then
+    need cc gcc
+    [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+    [ -e /usr/include/linux/rtnetlink.h ] || missing="$missing linux-libc-dev"
+    need iperf3 iperf3
+    if [ "$(id -u)" = 0 ]; then
+        need mnexec mininet
+        need brctl bridge-utils
+    fi
 fi
 
 python=
