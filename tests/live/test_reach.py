@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Person
-from tests.live.conftest import wait_until
+from tests.live.conftest import processes, wait_until
 
 ROUTED = """
 name: routed
@@ -217,6 +217,20 @@ def test_a_killed_test_leaves_nothing_that_the_next_does_not_remove(user: Person
         process.send_signal(signal.SIGKILL)
         process.wait(10)
         wait_until(lambda: _pinned(user, lab_name) == 0, "the workers have removed what they made")
+
+
+def test_killed_workers_leave_entries_that_the_next_test_removes(user: Person, lab_name: str) -> None:
+    with running(user, lab_name, chained(200)):
+        process = user.popen(user.argv("verify", lab_name), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_until(lambda: _pinned(user, lab_name) > 0, "entries are pinned")
+        for pid, words in processes(f" {user.runs / lab_name}").items():
+            if "reach.worker" in words:
+                user.run(["/bin/sh", "-c", f"kill -9 {pid}"])
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "the pairs cannot be tested" in said
+        assert verify(user, lab_name, 0)["lost"] == 0
+        assert _pinned(user, lab_name) == 0
 
 
 def _pinned(person: Person, name: str) -> int:
