@@ -3,7 +3,7 @@
     python -m bench [PART…] [--rounds 5] [--quick] [--json FILE] [--markdown]
 
 The parts are those of `bench.common.PARTS`; none is all. The table goes to standard output, all single figures to
-bench/results/DATE.json. The exit status is 1 when a bound does not hold.
+bench/results/DATE.json. The exit status is 1 when a bound does not hold or a part fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.common import PARTS, Bench, Lacking, Row, as_markdown, as_text, machine, write_json
+from bench.common import PARTS, Bench, Broken, Lacking, Row, as_markdown, as_text, cells, machine, write_json
 
 
 def main() -> int:
@@ -33,13 +33,21 @@ def main() -> int:
     bench.say(", ".join(f"{key} {value}" for key, value in about.items()))
     rows: list[Row] = []
     skipped: dict[str, str] = {}
+    broken = False
     for part in chosen.parts or PARTS:
         began = time.monotonic()
         try:
-            rows += importlib.import_module(PARTS[part]).measure(bench)
+            for row in importlib.import_module(PARTS[part]).measure(bench):
+                rows.append(row)
+                bench.say("  ".join(cell for cell in cells(row) if cell))
         except Lacking as reason:
             skipped[part] = str(reason)
             bench.say(f"{part}: not measured: {reason}")
+            continue
+        except (Broken, SystemExit) as reason:
+            skipped[part] = f"it failed: {reason}"
+            broken = True
+            bench.say(f"{part}: {reason}")
             continue
         bench.say(f"{part}: {time.monotonic() - began:.0f} s")
     hardware = f"{about['processors']} processors ({about['processor']}), {about['memory_mib'] // 1024} GiB"
@@ -51,7 +59,7 @@ def main() -> int:
     file = Path(chosen.json or f"bench/results/{time.strftime('%Y%m%d-%H%M%S')}.json")
     write_json(rows, file, skipped)
     bench.say(f"all figures: {file}")
-    return 1 if any(row.holds is False for row in rows) else 0
+    return 1 if broken or any(row.holds is False for row in rows) else 0
 
 
 if __name__ == "__main__":

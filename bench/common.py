@@ -50,6 +50,10 @@ class Lacking(Exception):  # noqa: N818 - it names what is so, not a mistake
     """This machine cannot measure a part; the text says what is missing."""
 
 
+class Broken(Exception):  # noqa: N818
+    """Something that is measured did not work; the text says what."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """The same thing measured several times."""
@@ -201,7 +205,7 @@ def run(argv: Sequence[str], **options: Any) -> str:
     done = subprocess.run(argv, capture_output=True, text=True, check=False, **options)
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-2000:]
-        raise SystemExit(f"bench: {' '.join(argv[-6:])} ended with status {done.returncode}\n{said}")
+        raise Broken(f"{' '.join(argv[-6:])} ended with status {done.returncode}\n{said}")
     return done.stdout
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.common import Lacking, run
+from bench.common import Broken, Lacking, run
 
 SOURCE = Path(__file__).with_name("kernel_floor.c")
 
@@ -59,7 +59,7 @@ def held(hosts: int, a_switch: int = 1000) -> Iterator[subprocess.Popen[str]]:
     )
     try:
         if process.stdout is None or not process.stdout.readline():
-            raise SystemExit(f"bench: the floor of {hosts} hosts ended with status {process.wait()}")
+            raise Broken(f"the floor of {hosts} hosts ended with status {process.wait()}")
         yield process
     finally:
         process.kill()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from bench import floor
-from bench.common import Bench, Row, Sample, percpu_kib, run, timed, wait_reclaimed, wirelab
+from bench.common import Bench, Broken, Row, Sample, percpu_kib, run, timed, wait_reclaimed, wirelab
 from bench.up import AT_MOST, FIXED_S
 
 HOSTS = 5_000
@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     ours = timed(wirelab("up", "--topology", f"single,{hosts}", "--name", name))
     answered = run(wirelab("exec", name, f"h{hosts}", "--", "ping", "-c", "1", "-W", "5", "-q", "10.0.0.1"))
     if "1 received" not in answered:
-        raise SystemExit(f"bench: h{hosts} does not reach h1")
+        raise Broken(f"h{hosts} does not reach h1")
     began = time.perf_counter()
     down = timed(wirelab("down", name))
     wait_reclaimed(before)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bench.common import Bench, Lacking, Row, Sample, run, wirelab
+from bench.common import Bench, Broken, Lacking, Row, Sample, run, wirelab
 from bench.mininet import FASTER, peer
 
 
@@ -27,7 +27,7 @@ def measure(bench: Bench) -> Iterator[Row]:
         def mininet() -> float:
             answer = peer(words, ping=True)
             if answer["lost"]:
-                raise SystemExit(f"bench: Mininet lost {answer['lost']} of {answer['pairs']} pairs")
+                bench.say(f"Mininet lost {answer['lost']} of {answer['pairs']} pairs")
             return float(answer["ping_s"])
 
         try:
@@ -54,7 +54,5 @@ def _all_pairs_s(lab: str, pairs: int) -> float:
     answer: dict[str, Any] = json.loads(run(wirelab("verify", lab, "--pairs", "--json")))
     seconds = time.perf_counter() - began
     if answer["pairs"] != pairs or answer["lost"]:
-        raise SystemExit(
-            f"bench: of {answer['pairs']:,} pairs {answer['lost']:,} were not reached; {pairs:,} are asked"
-        )
+        raise Broken(f"of {answer['pairs']:,} pairs {answer['lost']:,} were not reached; {pairs:,} are asked")
     return seconds

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,30 @@ class RunningLab:
 
     def __exit__(self, *_: object) -> None:
         self.down()
+
+    def run_all(
+        self,
+        argv: Sequence[str],
+        *,
+        nodes: Iterable[str] | None = None,
+        stdin: str = "",
+        timeout_s: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> dict[str, Result]:
+        """Run a command on several nodes at once, and wait until all have ended; what came of it, by node.
+
+        Args:
+            nodes: their names; default: every node.
+
+        Raises:
+            KeyError: the lab has no such node.
+            MachineError, CommandFailed: it could not be started on one of them.
+        """
+        from emulator.run.session import Job
+
+        names = list(self.lab.nodes) if nodes is None else [self[node].name for node in nodes]
+        jobs = [Job(name, tuple(argv), stdin, timeout_s, env) for name in names]
+        return {result.node: result for result in self.session.run(jobs)}
 
     def services(self) -> list[dict[str, Any]]:
         """The lab's services, and how those that ended ended."""
@@ -219,6 +243,8 @@ def up(
     """
     if (source is None) == (topology is None):
         raise UsageError("either a lab or a topology", hint="wirelab up LAB, or wirelab up --topology single,100")
+    told = (bus or Bus()).emit
+    told(Event("up", "reading the lab"))
     if topology is not None:
         lab, origin = _generated(topology, backend)
     else:
@@ -232,12 +258,12 @@ def up(
         from emulator.plan.compile import compile_plan
         from emulator.run.building import Building
 
+        told(Event("up", "planning"))
         plan = compile_plan(lab)
         _lacking(plan)
         start.wait_ready()
         building = Building(start, plan, engine_socket)
         facts = _facts(lab, origin, started)
-        told = (bus or Bus()).emit
         building.wait(lambda said: told(Event("up", said["text"], said["done"], said["total"])))
         facts["seconds"] = round(time.time() - started, 3)
         runs.write_facts(start.folder, facts)

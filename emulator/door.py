@@ -6,6 +6,7 @@ longer than running the command: this form goes straight to its work. Everything
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -21,6 +22,7 @@ def main() -> int:
         from emulator.cli import main as with_all_words
 
         return with_all_words()
+    gc.disable()  # too little is made here to be worth looking for
     from emulator.commands.inside import run_in_node
     from emulator.guard import guarded
 

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs what labs need and this machine lacks: system packages through apt (with sudo where needed), Python packages
 # into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need,
-# "images" what container images can be made with where no registry is in reach. The engine is never started here: a
-# Docker daemon changes the machine's packet filter, so whoever wants one starts it.
+# "images" what container images can be made with where no registry is in reach, "bench" what the measurements need;
+# Mininet among it, which only root can run. The engine is never started here: a Docker daemon changes the machine's
+# packet filter, so whoever wants one starts it.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -44,6 +45,17 @@ if [ "${1-}" = dev ]; then
     need docker-compose docker-compose
     need tshark tshark
     command -v chromium-browser >/dev/null 2>&1 || need chromium chromium
+fi
+
+if [ "${1-}" = bench ]; then
+    need cc gcc
+    [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+    [ -e /usr/include/linux/rtnetlink.h ] || missing="$missing linux-libc-dev"
+    need iperf3 iperf3
+    if [ "$(id -u)" = 0 ]; then
+        need mnexec mininet
+        need brctl bridge-utils
+    fi
 fi
 
 python=

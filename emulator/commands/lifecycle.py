@@ -71,6 +71,9 @@ def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:
 
 def down(options: argparse.Namespace) -> int:
     """Take labs down."""
+    from emulator.commands.progress import progress
+    from emulator.events import Event
+
     if options.all == bool(options.lab):
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
     from emulator.run import engine  # here, since `up` has no use for it
@@ -79,8 +82,11 @@ def down(options: argparse.Namespace) -> int:
     names = runs.names()
     wanted = [*names, *left] if options.all else options.lab
     folders = [runs.directory(name) for name in wanted if name in names or name not in left]
-    for folder in folders:
-        runs.stop(folder)
+    for number, folder in enumerate(folders):
+        with progress() as bus:  # wiped before the next line is printed
+            total = len(folders) if len(folders) > 1 else 0
+            bus.emit(Event("down", f"{folder.name}: waiting for the kernel", number, total))
+            runs.stop(folder)
         print(f"{folder.name} is down")
     for name in wanted:
         if name in left:

@@ -75,17 +75,37 @@ def _in_subnet(
         finds, is_found = finds | found_more[0], is_found | found_more[1]
     blind, hidden = alive - finds, alive - is_found
     doubtful = [
-        (sender, endpoint[receiver])
+        (sender, receiver)
         for sender in (members if hidden else sorted(blind))
         for receiver in (members if sender in blind else sorted(hidden))
         if answers(sender, receiver)
     ]
-    if doubtful:
-        yield from ask(doubtful)
+    for phase in phases(doubtful):
+        yield from ask([(sender, endpoint[receiver]) for sender, receiver in phase])
 
 
 def _works(pairs: Sequence[tuple[int, int]], endpoint: Mapping[int, int], ask: Ask) -> tuple[set[int], set[int]]:
     """The stations that find others, and those that are found."""
-    failed = ask([(sender, endpoint[receiver]) for sender, receiver in pairs]) if pairs else set()
-    good = [(sender, receiver) for sender, receiver in pairs if (sender, endpoint[receiver]) not in failed]
+    good: list[tuple[int, int]] = []
+    for phase in phases(pairs):
+        failed = ask([(sender, endpoint[receiver]) for sender, receiver in phase])
+        good += [(sender, receiver) for sender, receiver in phase if (sender, endpoint[receiver]) not in failed]
     return {sender for sender, _ in good}, {receiver for _, receiver in good}
+
+
+def phases(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """`pairs` in as many parts as are needed for nobody to ask and to be asked in the same part.
+
+    Who waits for an answer learns from a question of the one it waits for, too (RFC 826, "Packet Reception"): a host
+    that never answers would be found by its own questions.
+    """
+    parts: list[tuple[set[int], set[int], list[tuple[int, int]]]] = []
+    for sender, receiver in pairs:
+        place = next((one for one in parts if sender not in one[1] and receiver not in one[0]), None)
+        if place is None:
+            place = set(), set(), []
+            parts.append(place)
+        place[0].add(sender)
+        place[1].add(receiver)
+        place[2].append((sender, receiver))
+    return [part for _, _, part in parts]

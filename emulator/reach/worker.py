@@ -44,6 +44,7 @@ LATER_PATIENCES_S: Final = (0.1, 0.4, 1.0)
 """The same of the attempts that follow. With the last of them it goes on as long as they bring any reply."""
 
 _AGAIN_AT_LEAST: Final = 2048
+_UNPINNED_AT_ONCE: Final = 64
 _AGAIN_PARTS: Final = 8
 _RECEIVE_OCTETS: Final = 1 << 20
 _SPARE_DESCRIPTORS: Final = 64
@@ -230,7 +231,33 @@ class Worker:
     def do_finish(self, pinned: bool) -> dict[str, Any]:
         """Ask again whom no reply came from, each time with more patience; what is unanswered then is the result."""
         lost = self._again(self._lost, pinned=pinned)
+        if pinned:
+            lost = self._without_pins(lost)
         return {"tested": self._tested, "lost": self._pairs(lost)}
+
+    def _without_pins(self, lost: Work) -> dict[int, list[int]]:
+        """Ask those pairs again that have an entry of the lab's own on one side. It may be one that the other side's
+        question would have put right, and a pinned entry asks none."""
+        rest: dict[int, list[int]] = {}
+        doubtful: dict[int, list[int]] = {}
+        for sender, endpoints in lost.items():
+            for other in endpoints:
+                own = self._scheme.own[sender].get(self._subnets[other])
+                known = own is not None and (self._is_known(own, other) or self._is_known(other, own))
+                (doubtful if known else rest).setdefault(sender, []).append(other)
+        try:
+            for part in _parts(doubtful, _UNPINNED_AT_ONCE):
+                for sender, endpoints in self._again(part, pinned=False).items():
+                    rest.setdefault(sender, []).extend(endpoints)
+                self._forget_pairs(part)
+        finally:
+            self._forget_pairs(doubtful)
+        return rest
+
+    def _is_known(self, own: int, other: int) -> bool:
+        """Whether the survey saw an entry for `other` at the interface of the endpoint `own`."""
+        endpoint = self._scheme.endpoints[own]
+        return (endpoint.index, self._addresses[other]) in self._known[self._scheme.stations[endpoint.station]]
 
     def do_resolve(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
         """Ask without pinned entries, so that the lab's own ARP or neighbour discovery finds the way; forget what they
@@ -396,10 +423,7 @@ class Worker:
     def _forget_pairs(self, work: Work) -> None:
         """Remove the entries that the pairs of `work` have of each other and that were not there at the survey."""
         for own, others in self._needed(work).items():
-            endpoint = self._scheme.endpoints[own]
-            known = self._known[self._scheme.stations[endpoint.station]]
-            fresh = [other for other in others if (endpoint.index, self._addresses[other]) not in known]
-            self._tell(own, [self._pins[other].remove for other in fresh])
+            self._tell(own, [self._pins[other].remove for other in others if not self._is_known(own, other)])
 
 
 def _parts(work: Work, size: int) -> Iterator[dict[int, list[int]]]:

@@ -31,7 +31,7 @@ def render(report: Report, *, width: int = 100, colour: bool = False) -> str:
             "",
         ]
     if report.matrix:
-        lines.append(pairs.render(report.matrix, width=width))
+        lines.append(pairs.render(report.matrix, width=width).removesuffix("\n"))
     if report.capture:
         lines.append(f"packets: {printable(report.capture)}")
     return "\n".join([*lines, summary(report)]) + "\n"

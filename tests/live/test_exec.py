@@ -145,6 +145,30 @@ def sleepers(mark: str) -> list[int]:
     return [pid for pid, line in processes(mark).items() if line.startswith("sleep")]
 
 
+API = """
+import sys
+import emulator
+with emulator.up(sys.argv[1], name=sys.argv[2]) as lab:
+    everywhere = lab.run_all(["hostname"])
+    print({node: result.stdout.strip() for node, result in everywhere.items()})
+    some = lab.run_all(["sh", "-c", "cat; test $(hostname) = a"], nodes=["b", "a"], stdin="x")
+    print([(node, result.status, result.stdout) for node, result in some.items()])
+    try:
+        lab.run_all(["true"], nodes=["a", "bb"])
+    except KeyError as error:
+        print(error)
+"""
+
+
+def test_from_python(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
+    done = person.run([person.python, "-c", API, write_lab(person, lab_name, NODES[:-1]), lab_name])
+    assert done.stdout.splitlines() == [
+        str({node: node for node in NODES}),
+        "[('b', 1, 'x'), ('a', 0, 'x')]",
+        "'bb'",
+    ], done.stderr
+
+
 def test_when_it_is_killed_its_commands_end_too(person: Person, lab: str) -> None:
     mark = f"{700 + os.getpid() / 1e7:.7f}"
     process = person.popen(person.argv("exec", lab, "--all", "--", "sleep", mark), start_new_session=True)

@@ -25,6 +25,7 @@ class Kernel:
 
     def ask(self, pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
         self.asked += len(pairs)
+        assert not {a for a, _ in pairs} & {b for _, b in pairs}, "who is asked must not ask at the same time"
         return {(a, b) for a, b in pairs if a in self.blind or b in self.hidden}
 
 
