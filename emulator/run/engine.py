@@ -7,7 +7,6 @@ Source: the Engine API, version 1.40, containers (GET /containers/json, DELETE /
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import socket
@@ -28,19 +27,6 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 
 _TIMEOUT_S = 60
 _AT_ONCE = 8
-
-
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def socket_path() -> str | None:
@@ -81,8 +67,13 @@ def request(path: str, method: str, what: str) -> Any:
     Raises:
         OSError: the engine cannot be reached or refuses; with what it says.
     """
-    connection = _Connection(path)
+    import http.client  # here, since `ps` and `down` shall be instant where there is no engine
+
+    connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_S)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        connection.sock.settimeout(_TIMEOUT_S)
+        connection.sock.connect(path)
         connection.request(method, API + what)
         answer = connection.getresponse()
         octets = answer.read()
