@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from emulator import __version__
-from emulator.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, WirelabError, render
+from emulator.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, RightsLacking, WirelabError, render
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -229,11 +229,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(top)
-    options = _parse(top, sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parse(top, words)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
     try:
-        return _call(options)
+        return _call(options, words)
     except WirelabError as error:
         print(render(error), file=sys.stderr)
         return error.exit_status
@@ -257,10 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
 
 
-def _call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from emulator.commands import deputy
+
+    if (done := deputy.instead(options, words)) is not None:
+        return done
     module, _, name = options.function.partition(":")
     function: Any = getattr(importlib.import_module(f"emulator.commands.{module}"), name)
-    status: int | None = function(options)
+    try:
+        status: int | None = function(options)
+    except RightsLacking as error:
+        return deputy.after(error, options, words)
     sys.stdout.flush()
     return EXIT_OK if status is None else status
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emulator.errors import CommandFailed, MachineError, UsageError
+from emulator.errors import CommandFailed, MachineError, RightsLacking, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.nodes import Backend
 from emulator.lab.resolve import resolve
@@ -22,7 +22,7 @@ from emulator.lab.resolved import ResolvedLab
 from emulator.observe import Player, observe
 from emulator.plan.compile import compile_plan
 from emulator.plan.ops import Plan
-from emulator.run import runs, tools
+from emulator.run import deputy, runs, tools
 from emulator.run.control import Control
 from emulator.run.session import Result, Session
 from emulator.verify.verdict import Report, Verdict
@@ -136,21 +136,34 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def _engine(name: str) -> str:
+def _engine(name: str, plan: Plan) -> str:
     """The socket of an engine that can be used for labs; what is left there of an earlier lab called `name` goes.
 
     Raises:
-        MachineError: there is none, or the rights do not suffice.
+        MachineError: there is none.
+        RightsLacking: the rights do not suffice.
     """
     from emulator.run import engine
 
     path = engine.usable()
-    if os.geteuid() != 0:
-        raise MachineError("to put interfaces into containers takes root", hint="use sudo")
+    _require_rights(plan)
     for found in engine.remains():
         if found.name == name:
             engine.clear(found)
     return path
+
+
+def _require_rights(plan: Plan) -> None:
+    from emulator.plan.containers import CAPABILITIES, CreateContainer
+    from emulator.run import kernel
+
+    made = [operation for operation in plan.operations if isinstance(operation, CreateContainer)]
+    extra = sorted({name for one in made for name in one.capabilities} - {*CAPABILITIES, *deputy.CAPABILITIES})
+    wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
+    if not deputy.has_rights() or wanted & ~kernel.capabilities():
+        raise RightsLacking(
+            "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra
+        )
 
 
 def _check_binds(lab: ResolvedLab, *, allowed: bool) -> None:
@@ -193,7 +206,7 @@ def up(
     _check_binds(lab, allowed=allow_binds)
     plan = compile_plan(lab)
     _lacking(plan)
-    engine_socket = _engine(name or lab.name) if any(node.container for node in lab.nodes.values()) else None
+    engine_socket = _engine(name or lab.name, plan) if any(node.container for node in lab.nodes.values()) else None
     started = time.time()
     start = runs.Start(name or lab.name, engine_socket)
     builder = None
@@ -201,6 +214,8 @@ def up(
         builder = _start_builder(start.folder)
         start.wait_ready()
         _build(builder, plan, bus or Bus(), engine_socket)
+        if holder := os.environ.get(deputy.ENVIRONMENT):
+            (start.folder / deputy.LINK).symlink_to(holder)
         runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started, backend))
     except BaseException:
         if builder is not None:
@@ -219,6 +234,8 @@ def up(
 def attach(name: str) -> RunningLab:
     """The running lab called `name`."""
     directory = runs.directory(name)
+    if deputy.of_lab(directory) and not deputy.has_rights():
+        raise RightsLacking("to enter a lab with containers takes root", hint="use the command wirelab")
     facts = runs.facts(directory)
     lab, _ = _from_facts(facts)
     return RunningLab(lab, directory)
