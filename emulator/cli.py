@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from emulator import __version__
-from emulator.errors import EXIT_OK, EXIT_USAGE
+from emulator.errors import EXIT_OK, EXIT_USAGE, RightsLacking
 from emulator.guard import guarded
 
 
@@ -243,14 +243,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(top)
-    options = _parse(top, sys.argv[1:] if arguments is None else arguments)
-    return guarded(lambda: _call(options))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parse(top, words)
+    return guarded(lambda: _call(options, words))
 
 
-def _call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace, words: Sequence[str]) -> int:
+    from emulator.commands import deputy
+
+    if (done := deputy.instead(options, words)) is not None:
+        return done
     module, _, name = options.function.partition(":")
     function: Any = getattr(importlib.import_module(f"emulator.commands.{module}"), name)
-    status: int | None = function(options)
+    try:
+        status: int | None = function(options)
+    except RightsLacking as error:
+        return deputy.after(error, options, words)
     return EXIT_OK if status is None else status
 
 

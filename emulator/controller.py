@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.errors import CommandFailed, MachineError, UsageError
+from emulator.errors import CommandFailed, MachineError, RightsLacking, UsageError
 from emulator.events import Bus, Event
-from emulator.run import runs
+from emulator.run import deputy, runs
 from emulator.run.control import Control
 
 if TYPE_CHECKING:
@@ -173,21 +173,34 @@ def _lacking(plan: Plan) -> None:
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
-def _engine(name: str) -> str:
+def _engine(name: str, lab: ResolvedLab) -> str:
     """The socket of an engine that can be used for labs; what is left there of an earlier lab called `name` goes.
 
     Raises:
-        MachineError: there is none, or the rights do not suffice.
+        MachineError: there is none.
+        RightsLacking: the rights do not suffice.
     """
     from emulator.run import engine
 
     path = engine.usable()
-    if os.geteuid() != 0:
-        raise MachineError("to put interfaces into containers takes root", hint="use sudo")
+    _require_rights(lab)
     for found in engine.remains():
         if found.name == name:
             engine.clear(found)
     return path
+
+
+def _require_rights(lab: ResolvedLab) -> None:
+    from emulator.plan.containers import CAPABILITIES
+    from emulator.run import kernel
+
+    asked = {name for node in lab.nodes.values() if node.container for name in node.container.capabilities}
+    extra = sorted(asked - {*CAPABILITIES, *deputy.CAPABILITIES})
+    wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
+    if not deputy.has_rights() or wanted & ~kernel.capabilities():
+        raise RightsLacking(
+            "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra
+        )
 
 
 def _check_binds(lab: ResolvedLab, *, allowed: bool) -> None:
@@ -250,7 +263,7 @@ def up(
     else:
         lab, origin = _loaded(str(source), twin, backend)
     _check_binds(lab, allowed=allow_binds)
-    engine_socket = _engine(name or lab.name) if any(node.container for node in lab.nodes.values()) else None
+    engine_socket = _engine(name or lab.name, lab) if any(node.container for node in lab.nodes.values()) else None
     started = time.time()
     start = runs.Start(name or lab.name, engine_socket)  # it makes its namespaces while we make the plan
     building = None
@@ -266,6 +279,8 @@ def up(
         facts = _facts(lab, origin, started)
         building.wait(lambda said: told(Event("up", said["text"], said["done"], said["total"])))
         facts["seconds"] = round(time.time() - started, 3)
+        if holder := os.environ.get(deputy.ENVIRONMENT):
+            (start.folder / deputy.LINK).symlink_to(holder)
         runs.write_facts(start.folder, facts)
     except BaseException:
         if building is not None:
@@ -290,6 +305,8 @@ def _generated(words: str, backend: Backend) -> tuple[ResolvedLab, Origin]:
 def attach(name: str) -> RunningLab:
     """The running lab called `name`."""
     directory = runs.directory(name)
+    if deputy.of_lab(directory) and not deputy.has_rights():
+        raise RightsLacking("to enter a lab with containers takes root", hint="use the command wirelab")
     facts = runs.facts(directory)
     return RunningLab(_from_facts(facts), directory)
 

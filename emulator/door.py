@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run the command line; returns the exit status and never raises."""
     words = sys.argv[1:]
-    if not is_plain_exec(words) or "_ARGCOMPLETE" in os.environ:
+    if not is_plain_exec(words) or "_ARGCOMPLETE" in os.environ or _has_deputy(words[1]):
         from emulator.cli import main as with_all_words
 
         return with_all_words()
@@ -29,6 +29,16 @@ def main() -> int:
     status = guarded(lambda: run_in_node(words[1], words[2], words[4:], {}))
     sys.stderr.flush()
     os._exit(status)  # nothing is open any more, and taking the interpreter apart takes time
+
+
+def _has_deputy(lab: str) -> bool:
+    """Whether the running lab `lab` can only be entered by way of its deputy (`emulator.run.deputy`)."""
+    from emulator.run import running
+
+    try:
+        return os.path.islink(os.path.join(running.base(), lab, "deputy"))
+    except Exception:  # what is wrong is said by the command itself
+        return False
 
 
 def is_plain_exec(words: Sequence[str]) -> bool:

@@ -76,22 +76,27 @@ def down(options: argparse.Namespace) -> int:
 
     if options.all == bool(options.lab):
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
-    from emulator.run import engine  # here, since `up` has no use for it
+    from emulator.run import deputy, engine  # here, since `up` has no use for them
 
-    left = {found.name: found for found in engine.remains()}
+    left: dict[str, list[Remains]] = {}
+    for found in engine.remains():
+        left.setdefault(found.name, []).append(found)
     names = runs.names()
-    wanted = [*names, *left] if options.all else options.lab
+    wanted = list(dict.fromkeys([*names, *left])) if options.all else options.lab
     folders = [runs.directory(name) for name in wanted if name in names or name not in left]
     for number, folder in enumerate(folders):
+        holder = deputy.of_lab(folder)
         with progress() as bus:  # wiped before the next line is printed
             total = len(folders) if len(folders) > 1 else 0
             bus.emit(Event("down", f"{folder.name}: waiting for the kernel", number, total))
             runs.stop(folder)
+            if holder:
+                engine.wait_gone(holder)
         print(f"{folder.name} is down")
     for name in wanted:
-        if name in left:
-            engine.clear(left[name])
-            print(f"{name}: {counted(len(left[name].ids), 'container')} that it left behind removed")
+        for found in left.get(name, ()):
+            engine.clear(found)
+            print(f"{name}: {counted(len(found.ids), 'container')} that it left behind removed")
     runs.tidy()
     return 0
 

@@ -23,6 +23,9 @@ CAPABILITIES = (
 filter, NET_RAW for ping and captures, NET_BIND_SERVICE for ports below 1,024, the others for daemons that keep files of
 a user of their own and stop their children. All of it inside the container's own namespaces."""
 
+NETWORK_CAPABILITIES = tuple(name for name in CAPABILITIES if name.startswith("NET_"))
+"""Those that are about the network alone."""
+
 OWN_IMAGES: Mapping[str, frozenset[str]] = {
     "host": frozenset(),
     "web": frozenset({"http"}),

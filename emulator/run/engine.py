@@ -181,3 +181,12 @@ def remove_all(path: str, run_directory: str, *, calm_s: float = 0.0, patience_s
             time.sleep(0.05)
         if time.monotonic() - began > patience_s:
             raise OSError(5, f"{len(found)} containers cannot be removed")
+
+
+def wait_gone(run_directory: Path, patience_s: float = 10.0) -> None:
+    """Wait, at most so long, until the engine has removed the containers of `run_directory`, which are ending."""
+    path = socket_path()
+    deadline = time.monotonic() + patience_s
+    with contextlib.suppress(OSError):
+        while path and containers(path, str(run_directory)) and time.monotonic() < deadline:
+            time.sleep(0.02)

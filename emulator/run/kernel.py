@@ -47,6 +47,8 @@ PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 
 FDS_A_MESSAGE = 200
 """File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
@@ -151,11 +153,26 @@ def drop_capabilities(keep: int) -> None:
         if not keep >> number & 1:
             _check(_libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
         number += 1
+    _set_inheritable(0)
+
+
+def pass_on_capabilities(wanted: int) -> None:
+    """Let the program that this process becomes have the capabilities of the bit set `wanted`, though it is no root's:
+    they become ambient (capabilities(7)). The process must have them."""
+    _set_inheritable(wanted)
+    for number in range(wanted.bit_length()):
+        if wanted >> number & 1:
+            _check(_libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0), "prctl")
+
+
+def _set_inheritable(wanted: int) -> None:
+    """What is not in `wanted` ceases to be ambient as well."""
     header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     words = ctypes.create_string_buffer(24)
     _check(_libc.capget(header, words), "capget")
     low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack("=6I", words.raw[:24])
-    words.raw = struct.pack("=6I", low_effective, low_permitted, 0, high_effective, high_permitted, 0)
+    low, high = wanted & 0xFFFFFFFF, wanted >> 32
+    words.raw = struct.pack("=6I", low_effective, low_permitted, low, high_effective, high_permitted, high)
     _check(_libc.capset(header, words), "capset")
 
 

@@ -18,7 +18,8 @@ class Spaces(NamedTuple):
     caller is not in the PID namespace already.
 
     `confinement` is what else holds the processes of a node that is not in a user namespace of the lab: `capabilities`
-    (a bit set; nothing beyond it can be had), and of a container `cgroups` (files where a process joins), `profile`
+    (a bit set; nothing beyond it can be had; with `ambient` they are there though the process is not root's), and of a
+    container `cgroups` (files where a process joins), `profile`
     (of AppArmor), `uid`, `gid`, `groups`, `env` and `cwd`.
     """
 
@@ -231,6 +232,8 @@ def _become(
 def _confine(confinement: Mapping[str, Any]) -> None:
     """Give up for good what a node's processes shall not have; the kernel's own order of things (capabilities(7))."""
     kernel.drop_capabilities(confinement["capabilities"])
+    if confinement.get("ambient"):
+        kernel.pass_on_capabilities(confinement["capabilities"])
     if "uid" in confinement:
         os.setgroups(confinement["groups"])
         os.setresgid(*[confinement["gid"]] * 3)

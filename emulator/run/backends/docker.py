@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, printable
 from emulator.plan import ops
-from emulator.plan.containers import CAPABILITIES, CreateContainer
+from emulator.plan.containers import CAPABILITIES, NETWORK_CAPABILITIES, CreateContainer
 from emulator.run import engine, kernel
 from emulator.run.backends.netns import NetnsHands, initial_settings
 from emulator.run.control import Control, LabGone
@@ -45,7 +45,8 @@ class Made:
 
 
 class DockerHands(NetnsHands):
-    """Builds a lab of which some nodes are containers. The calling process is root outside all user namespaces."""
+    """Builds a lab of which some nodes are containers. The calling process has the capabilities for it outside all user
+    namespaces: it is root, or a deputy's (`emulator.run.deputy`)."""
 
     def __init__(self, control: Control, directory: Path, private: Path, socket_path: str, owner: int) -> None:
         super().__init__(control, directory, private)
@@ -55,7 +56,10 @@ class DockerHands(NetnsHands):
         self._made: dict[str, Made] = {}
         self._owners: dict[str, tuple[int, int]] = {}
         self._files: dict[str, list[tuple[str, bytes, int]]] = {}
-        self.confinement = {"capabilities": kernel.capability_set(CAPABILITIES)}
+        if os.geteuid() == 0:
+            self.confinement = {"capabilities": kernel.capability_set(CAPABILITIES)}
+        else:  # done by a deputy: what is no container sees the user's files, and has no right to any other
+            self.confinement = {"capabilities": kernel.capability_set(NETWORK_CAPABILITIES), "ambient": True}
 
     def _execute(self, operation: ops.Operation) -> None:
         if isinstance(operation, CreateContainer):
