@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import secrets
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
 from typing import Any, Final
 
-from emulator.errors import CommandFailed, UsageError
+from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolved import AnyInterface, ResolvedLab
 from emulator.reach.echo import NONCE_OCTETS
@@ -46,6 +47,9 @@ _AT_ONCE: Final = 64
 """Pairs that a worker asks at the same time without pins: each makes two entries."""
 
 _END_S: Final = 10.0
+
+_DESCRIPTORS_A_NODE: Final = 4
+_SPARE_DESCRIPTORS: Final = 64
 
 
 class Workers:
@@ -166,6 +170,7 @@ def reach(lab: ResolvedLab, directory: Path, *, version: int | None = None, bus:
 
     Raises:
         UsageError: the lab has fewer than two hosts, or its pairs are being tested already.
+        MachineError: a process may not open as many files as it takes.
         CommandFailed: the lab ended meanwhile, or a node's sockets or tables could not be used.
     """
     began = time.monotonic()
@@ -174,6 +179,12 @@ def reach(lab: ResolvedLab, directory: Path, *, version: int | None = None, bus:
         raise UsageError(f"the lab {lab.name} has no pair of hosts to test")
     routers = [node.name for node in lab.nodes.values() if node.kind == "router"]
     names = [*hosts, *routers]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < (wanted := len(names) * _DESCRIPTORS_A_NODE + _SPARE_DESCRIPTORS):
+        raise MachineError(
+            f"to test the pairs of {len(hosts):,} hosts a process must open {wanted:,} files; it may open {most:,}",
+            hint="raise the hard limit: ulimit -Hn, or LimitNOFILE= of the service that you are in",
+        )
     possible = len(hosts) * (len(hosts) - 1)
     count = max(1, min(len(os.sched_getaffinity(0)), _WORKERS_MOST, possible // _PAIRS_A_WORKER))
     with _alone(directory), Workers(directory, names, count) as workers:

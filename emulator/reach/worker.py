@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,6 @@ _AGAIN_AT_LEAST: Final = 2048
 _UNPINNED_AT_ONCE: Final = 64
 _AGAIN_PARTS: Final = 8
 _RECEIVE_OCTETS: Final = 1 << 20
-_SPARE_DESCRIPTORS: Final = 64
 _ICMP_FILTER, _ICMP6_FILTER = 1, 1
 _SOL_RAW: Final = 255
 _REQUEST: Final = {4: 8, 6: 128}
@@ -87,27 +86,19 @@ def _raw_socket(version: int, heard: int) -> socket.socket:
 
 
 class Places:
-    """The nodes' network namespaces, and the sockets of those that were needed last."""
+    """The nodes' network namespaces, and the sockets in them, which are opened when they are needed."""
 
     def __init__(self, control: Control, names: Sequence[str]) -> None:
         self._networks = control.node_networks(names)
         enter_user(control.own_spaces())
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most_open = (most - len(names) - _SPARE_DESCRIPTORS) // 5
-        self._open: OrderedDict[str, Station] = OrderedDict()
+        self._open: dict[str, Station] = {}
         self.versions: dict[str, tuple[int, ...]] = {}
 
     def __getitem__(self, name: str) -> Station:
-        found = self._open.get(name)
-        if found is not None:
-            self._open.move_to_end(name)
-            return found
-        kernel.setns(self._networks[name], kernel.CLONE_NEWNET)
-        while len(self._open) >= max(1, self._most_open):
-            _, oldest = self._open.popitem(last=False)
-            oldest.close()
-        made = self._open[name] = Station(self.versions.get(name, ()))
-        return made
+        if name not in self._open:
+            kernel.setns(self._networks[name], kernel.CLONE_NEWNET)
+            self._open[name] = Station(self.versions.get(name, ()))
+        return self._open[name]
 
     def witness(self, name: str, version: int) -> socket.socket:
         """A socket that hears the echo requests that arrive at a node."""

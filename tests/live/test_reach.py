@@ -261,6 +261,14 @@ def test_machine_without_room_is_told(user: Person, lab_name: str) -> None:
             assert f"this machine has room for {limit:,}" in user.wirelab("doctor", status=None).stderr
 
 
+def test_too_few_files(user: Person, lab_name: str) -> None:
+    with running(user, lab_name, chained(8)):
+        command = " ".join(user.argv("verify", lab_name))
+        done = user.run(["/bin/sh", "-c", f"ulimit -n 90; exec {command}"])
+        assert done.returncode == 3
+        assert "must open 96 files; it may open 90" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
