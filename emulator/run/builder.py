@@ -61,7 +61,6 @@ def work(directory: Path, plan: Plan, parent: int, writing: int) -> int:
                 return 1
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            kernel.unshare(kernel.CLONE_NEWNS)  # ours: it may mount /proc, and nobody sees it
             hands = NetnsHands(control, directory, Path(f"/proc/self/fd/{spaces['private']}"))
             apply(plan, hands, _Progress(hands, say).tell)
     except WirelabError as error:

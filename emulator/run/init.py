@@ -236,6 +236,7 @@ class Init:
         self.selector = selectors.DefaultSelector()
         self.private = os.path.join(directory, "private")
         self.own_fds: dict[str, int] = {}
+        self.view = -1
 
     def run(self) -> None:
         """Prepare the namespaces, say that we are ready, then serve until told to stop."""
@@ -342,6 +343,10 @@ class Init:
         if what == "remove-node":
             os.close(self.nets.pop(request["node"]))
             return {"ok": True}, ()
+        if what == "proc":
+            self._drop_view()
+            self.view = kernel.new_proc()
+            return {"ok": True}, (self.view,)
         if what == "enter":
             spaces = [self._node(name) for name in request["nodes"]]
             return {"ok": True}, tuple(fd for space in spaces for fd in (space.net, space.mnt, space.uts))
@@ -359,11 +364,17 @@ class Init:
             return {"ok": True, "services": [service.as_json() for service in self.services.values()]}, ()
         if what == "commit":
             self.committed = True
+            self._drop_view()
             return {"ok": True}, ()
         if what == "stop":
             self.stopping = True
             return {"ok": True}, ()
         raise ValueError(what)
+
+    def _drop_view(self) -> None:
+        if self.view >= 0:
+            os.close(self.view)
+        self.view = -1
 
     def _node(self, name: str) -> spawn.Spaces:
         """The namespaces of a node; its own mounts and host name are made when something first runs there."""

@@ -48,6 +48,21 @@ def test_hosts_cost_no_process(person: Person, lab_name: str, nothing_left: Call
     nothing_left()
 
 
+def test_settings_are_written_through_views(person: Person, lab_name: str) -> None:
+    """The lab's first process gives the builder mounts of /proc; else large labs are made much more slowly."""
+    person.wirelab("up", "--topology", "single,2", "--name", lab_name)
+    script = """
+import os, sys
+from emulator.run.control import Control
+with Control(sys.argv[1]) as control:
+    view = control.view_of_proc()
+    print("net" in os.listdir(os.open("sys", os.O_RDONLY, dir_fd=view)))
+"""
+    done = person.run([person.python, "-c", script, str(person.runs / lab_name)])
+    person.wirelab("down", lab_name)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
 def test_interrupted_in_the_middle(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
     """Ctrl-C while namespaces and cables are made; nothing is left two seconds later (more on a busy machine)."""
     process = person.popen(
