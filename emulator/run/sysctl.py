@@ -29,11 +29,11 @@ class Settings:
         if self._left >= 0:
             return
         self.close()
-        self._left = NAMESPACES_A_VIEW
+        self._left = NAMESPACES_A_VIEW - 1
         try:
             self._view = self._new_view()
         except OSError:
-            self._left = 1 << 62
+            self._left = 1 << 62  # never again
 
     def close(self) -> None:
         """Give the view back."""

@@ -66,7 +66,7 @@ class NetnsHands:
         self._unknown: list[str] = []
         self._waiting: dict[str, Node] = {}
         self._cabling: dict[str, list[ops.CreateLink]] = {}
-        self._settings = sysctl.Settings(lambda: control.view_of_proc())
+        self._settings = sysctl.Settings(self._view_of_proc)
         self._folders: set[str] = set()
         self.kept = 0
         self.moved: Callable[[ops.Operation], None] = lambda _: None
@@ -196,6 +196,9 @@ class NetnsHands:
         self._unknown.append(operation.node)
         if len(self._unknown) >= kernel.FDS_A_MESSAGE:
             self._hand_over()
+
+    def _view_of_proc(self) -> int:
+        return self._control.view_of_proc()
 
     def _add_node(self, operation: ops.CreateNode, namespace_fd: int) -> None:
         """Take a node in whose network namespace the calling thread is."""
