@@ -67,7 +67,6 @@ def work(directory: Path, plan: Plan, parent: int, writing: int, engine_socket: 
                 return 1
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            kernel.unshare(kernel.CLONE_NEWNS)  # ours: it may mount /proc, and nobody sees it
             private = Path(f"/proc/self/fd/{spaces['private']}")
             hands = _hands(engine_socket, control, directory, private)
             apply(plan, hands, _Progress(hands, say).tell)

@@ -102,6 +102,11 @@ class Control:
             result.update(zip(part, fds, strict=True))
         return result
 
+    def view_of_proc(self) -> int:
+        """The descriptor of a fresh mount of /proc, as the lab's processes see it."""
+        _, fds = self.ask("proc")
+        return fds[0]
+
     def services(self) -> list[dict[str, Any]]:
         """The lab's services and how those that ended ended."""
         answer, _ = self.ask("services")

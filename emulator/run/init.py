@@ -287,6 +287,7 @@ class Init:
         self.own_fds: dict[str, int] = {}
         self.kept: set[int] = set()
         self.confinement: dict[str, Any] | None = None
+        self.view = -1
 
     def run(self) -> None:
         """Prepare the namespaces, say that we are ready, then serve until told to stop."""
@@ -417,6 +418,10 @@ class Init:
             os.close(self.nets.pop(request["node"]))
             self.spaces.pop(request["node"], None)
             return {"ok": True}, ()
+        if what == "proc":
+            self._drop_view()
+            self.view = kernel.new_proc()
+            return {"ok": True}, (self.view,)
         if what == "enter":
             look = self._tools if request.get("tools") else self._for_commands
             spaces = [look(name) for name in request["nodes"]]
@@ -436,6 +441,7 @@ class Init:
             return {"ok": True, "services": [service.as_json() for service in self.services.values()]}, ()
         if what == "commit":
             self.committed = True
+            self._drop_view()
             return {"ok": True}, ()
         if what == "stop":
             self.stopping = True
@@ -465,6 +471,11 @@ class Init:
         if not (spaces.confinement or {}).get("as_root"):
             return spaces
         return spaces._replace(confinement={**(spaces.confinement or {}), "uid": 0, "gid": 0, "groups": [0]})
+
+    def _drop_view(self) -> None:
+        if self.view >= 0:
+            os.close(self.view)
+        self.view = -1
 
     def _node(self, name: str) -> spawn.Spaces:
         """The namespaces of a node; its own mounts and host name are made when something first runs there."""

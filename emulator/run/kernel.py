@@ -85,9 +85,8 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str
 
 
 def new_proc() -> int:
-    """A descriptor of a fresh mount of the proc file system, for the PID namespace of the caller's children, that is
-    seen nowhere and ends with the descriptor (fsopen(2), fsmount(2), Linux 5.2). The caller needs a mount namespace of
-    its own user namespace."""
+    """A descriptor of a fresh mount of the proc file system that is seen nowhere and ends with the descriptor
+    (fsopen(2), fsmount(2), Linux 5.2). The caller's mount and PID namespaces must belong to its user namespace."""
     settings = _libc.syscall(_SYS_FSOPEN, b"proc", _CLOEXEC)
     _check(settings, "fsopen")
     try:

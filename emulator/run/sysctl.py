@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-
-from emulator.run import kernel
+from collections.abc import Callable
 
 NAMESPACES_A_VIEW = 32
 
@@ -18,7 +17,9 @@ class Settings:
     Where no new one may be made, as in some containers, the machine's serves, only slower.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, new_view: Callable[[], int]) -> None:
+        """`new_view` gives the descriptor of a fresh mount of /proc, or raises OSError."""
+        self._new_view = new_view
         self._view = -1
         self._left = 0
 
@@ -28,11 +29,11 @@ class Settings:
         if self._left >= 0:
             return
         self.close()
-        self._left = NAMESPACES_A_VIEW
+        self._left = NAMESPACES_A_VIEW - 1
         try:
-            self._view = kernel.new_proc()
+            self._view = self._new_view()
         except OSError:
-            self._left = 1 << 62
+            self._left = 1 << 62  # never again
 
     def close(self) -> None:
         """Give the view back."""

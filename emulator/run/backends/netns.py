@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import resource
@@ -67,7 +68,7 @@ class NetnsHands:
         self._unknown: list[str] = []
         self._waiting: dict[str, Node] = {}
         self._cabling: dict[str, list[ops.CreateLink]] = {}
-        self._settings = sysctl.Settings()
+        self._settings = sysctl.Settings(self._view_of_proc)
         self._folders: set[str] = set()
         self.kept = 0
         self.moved: Callable[[ops.Operation], None] = lambda _: None
@@ -197,6 +198,9 @@ class NetnsHands:
         self._unknown.append(operation.node)
         if len(self._unknown) >= kernel.FDS_A_MESSAGE:
             self._hand_over()
+
+    def _view_of_proc(self) -> int:
+        return self._control.view_of_proc()
 
     def _add_node(self, operation: ops.CreateNode, namespace_fd: int) -> None:
         """Take a node in whose network namespace the calling thread is."""
@@ -414,10 +418,16 @@ class NetnsHands:
             )
 
 
+@functools.cache
+def _knows_ipv6() -> bool:
+    """Whether the kernel has IPv6. Asked once: see `emulator.run.sysctl` for why."""
+    return os.path.exists("/proc/sys/net/ipv6")
+
+
 def initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
     """Settings that must stand before any interface comes up, so that no frame of the host's own habits is seen."""
     settings = []
-    if not operation.ipv6 and os.path.exists("/proc/sys/net/ipv6"):
+    if not operation.ipv6 and _knows_ipv6():
         settings.append(("net.ipv6.conf.all.disable_ipv6", "1"))  # and with it that of `default`
     if operation.ipv6:
         # A pulled cable takes no fixed address away.
