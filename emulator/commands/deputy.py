@@ -50,18 +50,14 @@ def instead(options: argparse.Namespace, arguments: Sequence[str]) -> int | None
         CommandFailed: it has ended.
     """
     if options.command in _ENTERING:
-        folder = _of_running(options.lab)
-        if folder is None:
-            return None
         if getattr(options, "wireshark", False):
-            return _for_wireshark(folder, arguments)
-        return ask(folder, COMMAND_LINE, arguments, interactive=options.command in ("exec", "shell"))
+            return _for_wireshark(options.lab, arguments)
+        return in_lab(options.lab, COMMAND_LINE, arguments, interactive=options.command in ("exec", "shell"))
     if options.command not in _STARTING:
         return None
     labs = [options.lab] if isinstance(options.lab, str) else list(options.lab or ())
     if options.command == "verify" and len(labs) == 1 and not options.twin and labs[0] in runs.names():
-        folder = _of_running(labs[0])
-        return None if folder is None else ask(folder, COMMAND_LINE, arguments)
+        return in_lab(labs[0], COMMAND_LINE, arguments)
     if options.backend != "docker" or os.geteuid() == 0 or deputy.has_rights():
         return None
     return _start(options, arguments)
@@ -93,23 +89,11 @@ def _name(lab: str | Sequence[str]) -> str:
     return (path.parent if path.name == "lab.yml" else path).stem or "lab"
 
 
-def _of_running(lab: str | None) -> Path | None:
-    """The folder of the deputy that must be asked about the running lab `lab`."""
-    with contextlib.suppress(UsageError):  # no such lab: the command itself says so
-        folder = deputy.of_lab(runs.directory(lab)) if lab is not None else None
-        return folder if folder is not None and is_alive(folder) and not deputy.has_rights() else None
-    return None
-
-
-def ask(
-    folder: Path,
-    code: str,
-    arguments: Sequence[str],
-    *,
-    interactive: bool = False,
-    stdout: int = 1,
-) -> int:
-    """Have the deputy in `folder` run a command with this process's streams; returns its exit status.
+def in_lab(
+    lab: str | None, code: str, arguments: Sequence[str], *, interactive: bool = False, stdout: int = 1
+) -> int | None:
+    """Have the deputy that holds the running lab `lab` run a command with this process's streams; returns its exit
+    status, or None where this process can do it itself, or there is no such lab.
 
     Args:
         code: `COMMAND_LINE` or the like.
@@ -119,23 +103,35 @@ def ask(
     Raises:
         CommandFailed: the deputy has ended.
     """
+    folder = _of_running(lab)
+    if folder is None:
+        return None
     try:
         connection = deputy.connect(folder)
     except OSError:
-        raise CommandFailed("the lab has ended", hint="wirelab ps") from None
+        raise CommandFailed(f"the lab {lab} has ended", hint="wirelab ps") from None
     with connection:
         return talk(connection, code, arguments, interactive=interactive, stdout=stdout)
 
 
-def _for_wireshark(folder: Path, arguments: Sequence[str]) -> int:
+def _of_running(lab: str | None) -> Path | None:
+    with contextlib.suppress(UsageError):
+        folder = deputy.of_lab(runs.directory(lab)) if lab is not None else None
+        return folder if folder is not None and is_alive(folder) and not deputy.has_rights() else None
+    return None
+
+
+def _for_wireshark(lab: str, arguments: Sequence[str]) -> int | None:
     """Wireshark is started here, without rights; what is recorded comes to it through a pipe."""
+    if _of_running(lab) is None:
+        return None
     from emulator.commands.capture import open_wireshark
 
     place = list(arguments).index("--wireshark")
-    words = [*arguments[:place], "-w", "-", *arguments[place + 1 :]]
     target = open_wireshark()
     try:
-        return ask(folder, COMMAND_LINE, words, stdout=target.fd)
+        words = [*arguments[:place], "-w", "-", *arguments[place + 1 :]]
+        return in_lab(lab, COMMAND_LINE, words, stdout=target.fd)
     finally:
         target.release()
 
@@ -152,7 +148,7 @@ def talk(
     stdout: int = 1,
     beside: tuple[int, ...] = (),
 ) -> int:
-    """Have the deputy at the other end of `connection` run a command; see `ask`.
+    """Have the deputy at the other end of `connection` run a command; see `in_lab`.
 
     Args:
         beside: further descriptors for the deputy.
@@ -234,7 +230,8 @@ def _signals(*, with_size: bool) -> Iterator[int]:
     """A descriptor from which the numbers of the signals that come can be read."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    numbers = (*_PASSED_ON, *([signal.SIGWINCH] if with_size else []))
+    numbers = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    numbers += [signal.SIGWINCH] if with_size else []
     before = {number: signal.signal(number, lambda *_: None) for number in numbers}
     try:
         yield reading

@@ -42,7 +42,7 @@ def start(code: str, arguments: Sequence[str], *, name: str, stays: bool, extra:
     It goes when the command has ended, or with the lab that the command has left running.
 
     Args:
-        code, arguments: as for `ask`.
+        code, arguments: as for `in_lab`.
         name: of the lab that it is for.
         stays: when it succeeds, the command leaves a lab running.
         extra: capabilities beyond the usual ones.

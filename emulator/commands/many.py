@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.errors import EXIT_FAILED, UsageError, WirelabError, render
+from emulator.errors import EXIT_FAILED, RightsLacking, UsageError, WirelabError, render
 from emulator.events import Bus, Event
 from emulator.report.json import as_dict, from_dict
 from emulator.report.many import Outcome, as_data, count, exit_status
@@ -104,10 +104,10 @@ def _argv(job: Job, *, backend: str, binds: bool) -> list[str]:
 
 
 def prove() -> int:
-    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`, with
-    the backend `sys.argv[3]`, and with its binds if `sys.argv[4]` says so."""
+    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]` (0: for
+    whoever started this one), with the backend `sys.argv[3]`, and with its binds if `sys.argv[4]` says so."""
     kernel.die_with_parent(signal.SIGKILL)
-    if os.getppid() != int(sys.argv[2]):
+    if int(sys.argv[2]) not in (0, os.getppid()):
         return EXIT_FAILED
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     bus = Bus()
@@ -116,7 +116,10 @@ def prove() -> int:
 
     try:
         backend: Backend = "docker" if sys.argv[3] == "docker" else "netns"
-        proof = controller.verify(sys.argv[1], fresh=True, bus=bus, backend=backend, allow_binds=bool(sys.argv[4]))
+        try:
+            proof = controller.verify(sys.argv[1], fresh=True, bus=bus, backend=backend, allow_binds=bool(sys.argv[4]))
+        except RightsLacking as error:
+            return _by_deputy(error)
         report = proof.report
     except WirelabError as error:
         _say({"error": render(error).removeprefix("wirelab: "), "status": error.exit_status})
@@ -132,6 +135,15 @@ def prove() -> int:
         return EXIT_FAILED
     _say({"report": as_dict(report)})
     return 0
+
+
+def _by_deputy(error: RightsLacking) -> int:
+    if os.geteuid() == 0:
+        raise error
+    from emulator.commands import deputy, deputy_container
+
+    words = [sys.argv[1], "0", *sys.argv[3:5]]
+    return deputy_container.start(deputy.PROVE, words, name="verify", stays=False, extra=error.extra)
 
 
 def _say(message: dict[str, Any]) -> None:

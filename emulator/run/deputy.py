@@ -190,9 +190,10 @@ class Deputy:
                 self._drop(connection)
 
     def _hear(self, connection: socket.socket) -> None:
-        message, fds = receive(connection)
+        fds: list[int] = []
         pid = self._callers[connection]
         try:
+            message, fds = receive(connection)
             if not message:
                 self._drop(connection)
                 if pid:
