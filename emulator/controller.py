@@ -160,7 +160,7 @@ def _require_rights(plan: Plan) -> None:
     made = [operation for operation in plan.operations if isinstance(operation, CreateContainer)]
     extra = sorted({name for one in made for name in one.capabilities} - {*CAPABILITIES, *deputy.CAPABILITIES})
     wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
-    if not deputy.has_rights() or wanted & ~kernel.capabilities():
+    if not deputy.has_rights() or wanted & ~kernel.capabilities("Prm"):
         raise RightsLacking(
             "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra
         )
