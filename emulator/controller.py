@@ -197,7 +197,7 @@ def _require_rights(lab: ResolvedLab) -> None:
     asked = {name for node in lab.nodes.values() if node.container for name in node.container.capabilities}
     extra = sorted(asked - {*CAPABILITIES, *deputy.CAPABILITIES})
     wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
-    if not deputy.has_rights() or wanted & ~kernel.capabilities():
+    if not deputy.has_rights() or wanted & ~kernel.capabilities("Prm"):
         raise RightsLacking(
             "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra
         )

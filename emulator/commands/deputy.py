@@ -172,7 +172,8 @@ def talk(
 
 def _errand(code: str, arguments: Sequence[str], *, terminal: bool) -> deputy.Errand:
     path = [os.path.abspath(entry) for entry in sys.path]
-    program = f"import sys; sys.path[:] = {path!r}; {code}"
+    prepare = "from emulator.run.deputy import respect_files; respect_files()"
+    program = f"import sys; sys.path[:] = {path!r}; {prepare}; {code}"
     mask = os.umask(0o077)
     os.umask(mask)
     argv = (sys.executable, "-P", "-c", program, *arguments)

@@ -64,6 +64,8 @@ def start(code: str, arguments: Sequence[str], *, name: str, stays: bool, extra:
         with contextlib.suppress(OSError):
             engine.remove_all(path, str(folder))
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
         raise
     if status != 0 or not stays:
         engine.wait_gone(folder)

@@ -74,7 +74,7 @@ def _lab(source: str | None, topology: str | None, backend: Backend) -> Resolved
         return generate(topology, backend)
     from emulator.controller import load_lab
 
-    return load_lab(str(source))[0]
+    return load_lab(str(source), backend=backend)[0]
 
 
 def validate(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ it: `{"status": n}`, the last one. When who asked has gone, what was asked for i
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -46,6 +47,9 @@ ENVIRONMENT = "WIRELAB_DEPUTY"
 LINK = "deputy"
 """In the run directory of a lab: a link to the folder of the deputy that holds it."""
 
+FILE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE")
+"""Those that are power over files; they are meant for those in containers."""
+
 _TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
 
 
@@ -70,6 +74,12 @@ def has_rights() -> bool:
     """Whether this process may build and enter labs with containers itself."""
     wanted = kernel.capability_set(("SYS_ADMIN", "NET_ADMIN"))
     return kernel.capabilities() & wanted == wanted
+
+
+def respect_files() -> None:
+    """Use no power over files that the user does not have: for processes that read and write the user's own. Programs
+    that they start have it again."""
+    kernel.use_capabilities(without=kernel.capability_set(FILE_CAPABILITIES))
 
 
 def of_lab(directory: Path) -> Path | None:
@@ -273,6 +283,8 @@ def main(arguments: list[str]) -> int:
     try:
         first = connect(folder)
     except OSError as error:
+        if error.errno == errno.ECONNREFUSED:  # who was to be there has been killed
+            _remove(folder)
         print(f"{folder}: {error.strerror}", file=sys.stderr)  # noqa: T201 - who starts it reads this
         return 1
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -280,10 +292,14 @@ def main(arguments: list[str]) -> int:
     try:
         Deputy(folder, first).run()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(folder.parent)
+        _remove(folder)
     return 0
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.rmdir(folder.parent)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -119,11 +119,11 @@ def set_process_name(name: str) -> None:
     _check(_libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl")
 
 
-def capabilities() -> int:
-    """The effective capabilities of the calling process, as a bit set."""
+def capabilities(kind: str = "Eff") -> int:
+    """The capabilities of the calling process, as a bit set: the effective ones, or the permitted ones (`Prm`)."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         for line in status:
-            if line.startswith("CapEff:"):
+            if line.startswith(f"Cap{kind}:"):
                 return int(line.split()[1], 16)
     return 0
 
@@ -164,14 +164,25 @@ def pass_on_capabilities(wanted: int) -> None:
             _check(_libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0), "prctl")
 
 
+def use_capabilities(*, without: int = 0) -> None:
+    """Let all permitted capabilities be effective but those in the bit set `without`. Programs that this process starts
+    get ambient ones all the same."""
+    _change_sets(lambda _effective, permitted, inheritable: (permitted & ~without, permitted, inheritable))
+
+
 def _set_inheritable(wanted: int) -> None:
     """What is not in `wanted` ceases to be ambient as well."""
+    _change_sets(lambda effective, permitted, _inheritable: (effective, permitted, wanted))
+
+
+def _change_sets(change: Callable[[int, int, int], tuple[int, int, int]]) -> None:
+    """Change the effective, permitted and inheritable capabilities (capget(2), version 3: lower and higher halves)."""
     header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     words = ctypes.create_string_buffer(24)
     _check(_libc.capget(header, words), "capget")
-    low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack("=6I", words.raw[:24])
-    low, high = wanted & 0xFFFFFFFF, wanted >> 32
-    words.raw = struct.pack("=6I", low_effective, low_permitted, low, high_effective, high_permitted, high)
+    halves = struct.unpack("=6I", words.raw[:24])
+    sets = change(*(halves[index] | halves[index + 3] << 32 for index in range(3)))
+    words.raw = struct.pack("=6I", *(one & 0xFFFFFFFF for one in sets), *(one >> 32 for one in sets))
     _check(_libc.capset(header, words), "capset")
 
 

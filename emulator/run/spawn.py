@@ -197,6 +197,8 @@ def _become(
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     confinement = spaces.confinement or {}
+    if confinement:
+        kernel.use_capabilities()
     for path in confinement.get("cgroups", ()):
         with open(path, "w", encoding="ascii") as procs:
             procs.write("0")

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from emulator import __version__
 from tests.conftest import Person
 from tests.docker import engines
 from tests.docker.engines import Engine
@@ -62,18 +62,19 @@ def images(engine: Engine, run_folder: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def engine_with_default_rules(images: Engine, run_folder: Path, run_owner: int) -> Engine:
+def empty_engine_with_default_rules(run_folder: Path, run_owner: int) -> Engine:
     """An engine as Docker comes: its bridge, and its rules, which drop what is forwarded (FORWARD policy DROP). It has
-    a network namespace of its own, so the machine's rules are not touched; the images of nodes are there."""
-    own = _engine(run_folder, "default-rules", run_owner, own_network=True)
+    a network namespace of its own, so the machine's rules are not touched."""
+    return _engine(run_folder, "default-rules", run_owner, own_network=True)
 
-    def load() -> None:
-        with closing(images.client()) as client:
-            tags = [tag for image in client.images.list() for tag in image.tags if tag.startswith("wirelab/")]
-        engines.copy_images(images, own, tags)
 
-    engines.done_once(run_folder, "images-default-rules", load)
-    return own
+@pytest.fixture(scope="session")
+def engine_with_default_rules(images: Engine, empty_engine_with_default_rules: Engine, run_folder: Path) -> Engine:
+    """The engine with Docker's own rules, and the images of nodes."""
+    target = empty_engine_with_default_rules
+    tags = [f"wirelab/{name}:{__version__}" for name in NODE_IMAGES]
+    engines.done_once(run_folder, "images-default-rules", lambda: engines.copy_images(images, target, tags))
+    return target
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 
 from emulator import __version__
 from emulator.errors import CommandFailed, UsageError
+from emulator.run.tools import PACKAGES
 from tests.docker.conftest import NODE_IMAGES
 from tests.docker.engines import ROOT, Engine
 
@@ -112,6 +113,16 @@ def test_the_order_of_building() -> None:
     assert [recipe.name for recipe in tool.needed(["router"], known)] == ["base", "host", "router"]
     with pytest.raises(UsageError, match="there is no image nobody"):
         tool.needed(["nobody"], known)
+
+
+def test_all_that_labs_need_is_in_some_image() -> None:
+    known = tool.recipes()
+    everywhere = {program for name in NODE_IMAGES for program in known[name].adds}
+    for_the_machine = {"ldns-keygen", "ldns-signzone", "tshark", "wireshark"}
+    assert set(PACKAGES) - everywhere == for_the_machine
+    whole = (ROOT / "images" / "wirelab" / "Dockerfile").read_text()
+    for program, package in PACKAGES.items():
+        assert f'"{package}=' in whole or program in ("tshark", "wireshark"), package
 
 
 def test_what_an_image_is_made_of_decides(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 _AT_ONCE = 8
+_ENGINE_KNOWS_S = 5.0
 _SPACES = ("net", "mnt", "uts", "ipc", "pid", "cgroup")
 _OURS = "wirelab/"
 
@@ -93,10 +95,15 @@ class DockerHands(NetnsHands):
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise
+            self._made.update({one.operation.node: one for one in made})
+            try:
+                self._enter(made)
+            except (CommandFailed, OSError):
+                for one in made:
+                    _check_lives(client, one)
+                raise
         finally:
             client.close()
-        self._made.update({one.operation.node: one for one in made})
-        self._enter(made)
 
     def _create(self, client: DockerClient, operation: CreateContainer) -> Made:
         from docker.errors import APIError
@@ -135,9 +142,7 @@ class DockerHands(NetnsHands):
             raise CommandFailed(f"cannot {operation.describe()}: {_reason(error)}") from None
         state = about["State"]
         if not state["Running"] or not state["Pid"]:
-            said = api.logs(created["Id"], tail=8).decode(errors="replace").strip()
-            text = f"cannot {operation.describe()}: it ended at once with status {state['ExitCode']}"
-            raise CommandFailed(text, hint=printable(f"it said: {said}") if said else "give a `cmd` that goes on")
+            raise _ended(client, operation, created["Id"], state["ExitCode"])
         settings = about["Config"]
         return Made(
             operation,
@@ -256,6 +261,24 @@ def _require_image(client: DockerClient, image: str) -> None:
         raise MachineError(text, hint=f"docker pull {image}") from None
     except DockerException as error:
         raise MachineError(f"the engine does not answer: {error}") from None
+
+
+def _ended(client: DockerClient, operation: CreateContainer, container: str, status: int) -> CommandFailed:
+    said = client.api.logs(container, tail=8).decode(errors="replace").strip()
+    text = f"cannot {operation.describe()}: it ended at once with status {status}"
+    return CommandFailed(text, hint=printable(f"it said: {said}") if said else "give a `cmd` that goes on")
+
+
+def _check_lives(client: DockerClient, one: Made) -> None:
+    """Raise CommandFailed with a container's last words, if it has ended since it was started."""
+    deadline = time.monotonic() + _ENGINE_KNOWS_S
+    while not os.path.exists(f"/proc/{one.pid}"):
+        state = client.api.inspect_container(one.id)["State"]
+        if not state["Running"]:
+            raise _ended(client, one.operation, one.id, state["ExitCode"])
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
 
 
 def _reason(error: Exception) -> str:
