@@ -36,6 +36,7 @@ class Person:
     home: Path
     python: str
     env: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[int, ...] = ()
 
     @property
     def runs(self) -> Path:
@@ -56,7 +57,7 @@ class Person:
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a command as this person."""
         if os.geteuid() == 0 and self.uid != 0:
-            options |= {"user": self.uid, "group": self.uid, "extra_groups": []}
+            options |= {"user": self.uid, "group": self.uid, "extra_groups": list(self.groups)}
         options.setdefault("cwd", self.home)
         options.setdefault("env", self.environment())
         return subprocess.Popen(list(argv), text=True, **options)

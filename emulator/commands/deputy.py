@@ -17,9 +17,7 @@ import socket
 import struct
 import sys
 import termios
-import tty
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -244,19 +242,16 @@ def _signals(*, with_size: bool) -> Iterator[int]:
         os.close(writing)
 
 
-@dataclass
 class _Terminal:
     """A terminal of the command's own (pty(7)), which looks and behaves like the one of this process."""
 
-    ours: int = -1
-    theirs: int = -1
-    before: Any = None
-    typed: bytes = b""
-    open: bool = True
-
-    def __enter__(self) -> _Terminal:
+    def __init__(self) -> None:
         self.ours, self.theirs = os.openpty()
         self.before = termios.tcgetattr(0)
+        self.typed = b""
+        self.open = True
+
+    def __enter__(self) -> _Terminal:
         termios.tcsetattr(self.theirs, termios.TCSANOW, self.before)
         self.resize()
         os.set_blocking(self.ours, False)
@@ -275,6 +270,8 @@ class _Terminal:
         """The command has its end now; from here on every key goes to it."""
         os.close(self.theirs)
         self.theirs = -1
+        import tty
+
         tty.setraw(0)
 
     def resize(self) -> None:

@@ -21,15 +21,13 @@ import fcntl
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
 import termios
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -53,8 +51,7 @@ FILE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE")
 _TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
 
 
-@dataclass(frozen=True)
-class Errand:
+class Errand(NamedTuple):
     """A program to run. Beside it travel descriptors of the mount namespace and the folder in which it runs, and of its
     standard streams; beside the first one of all also those of the listening socket and of the lock.
 
@@ -134,7 +131,7 @@ def send_errand(connection: socket.socket, errand: Errand, fds: tuple[int, ...])
     """Send an errand, which may be longer than a message can be, so it travels as a file in memory."""
     descriptor = os.memfd_create("errand", os.MFD_CLOEXEC)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        json.dump(asdict(errand), file)
+        json.dump(errand._asdict(), file)
         file.flush()
         send(connection, {"run": True}, (descriptor, *fds))
 
@@ -297,6 +294,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _remove(folder: Path) -> None:
+    import shutil  # here, since `exec` has no use for it and shall be instant
+
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         os.rmdir(folder.parent)
