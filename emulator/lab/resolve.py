@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv6Address, IPv6Interface, ip_address
@@ -325,7 +326,7 @@ class _Resolver:
             routes=routes,
             dns=tuple(server for server in servers if server is not None),
             sysctls={key: str(value) for key, value in spec.sysctls.items()},
-            env={**(self._trust() if spec.kind != "switch" else {}), **spec.env},
+            env={**(self._trust if spec.kind != "switch" else {}), **spec.env},
             exec=tuple(tuple(references.expand(word, lookup) for word in command) for command, lookup in commands),
             nat=spec.nat,
             firewall=spec.firewall,
@@ -336,6 +337,7 @@ class _Resolver:
             programs=tuple(self._programs(name, spec)),
         )
 
+    @functools.cached_property
     def _trust(self) -> dict[str, str]:
         """What makes programs trust the lab's CA (SSL_CTX_load_verify_locations(3), curl(1)), in a lab with TLS."""
         servers = (node.services.http for node in self.spec.nodes.values())
