@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -335,7 +336,7 @@ class _Resolver:
             routes=routes,
             dns=tuple(server for server in servers if server is not None),
             sysctls={key: str(value) for key, value in spec.sysctls.items()},
-            env={**(self._trust() if spec.kind != "switch" else {}), **spec.env},
+            env={**(self._trust if spec.kind != "switch" else {}), **spec.env},
             exec=tuple(tuple(references.expand(word, lookup) for word in command) for command, lookup in commands),
             nat=spec.nat,
             firewall=spec.firewall,
@@ -377,6 +378,7 @@ class _Resolver:
         target, _, mode = rest.partition(":")
         return Mount(os.path.abspath(FilePath(self.problems.document.file).parent / source), target, mode == "ro")
 
+    @functools.cached_property
     def _trust(self) -> dict[str, str]:
         """What makes programs trust the lab's CA (SSL_CTX_load_verify_locations(3), curl(1)), in a lab with TLS."""
         servers = (node.services.http for node in self.spec.nodes.values())

@@ -93,6 +93,9 @@ def test_data_and_back(kind: str, data: st.DataObject) -> None:
     text = json.dumps(operation.to_json())
     assert ops.from_json(json.loads(text)) == operation
     assert type(ops.from_json(json.loads(text))) is type(operation)
+    row = json.dumps(ops.to_row(operation))
+    assert ops.from_row(json.loads(row)) == operation
+    assert type(ops.from_row(json.loads(row))) is type(operation)
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))
