@@ -27,6 +27,11 @@ trap end EXIT
 trap 'exit 1' HUP INT TERM
 """
 
+_HIDE_NAMES = """\
+mkdir -p /run/netns
+mount -t tmpfs tmpfs /run/netns
+"""
+
 _MAKE_CONTAINER = """
 # A container with an empty network namespace; `ip` knows that namespace by the name of the node.
 make_container() {
@@ -138,7 +143,7 @@ def _prologue(plan: Plan) -> str:
     return _PROLOGUE.format(
         lab=plan.lab,
         start=_CONTAINERS if containers else _NAMESPACES,
-        hide_run="" if containers else "mount -t tmpfs tmpfs /run\n",
+        hide_run=_HIDE_NAMES if containers else "mount -t tmpfs tmpfs /run\n",
         make_container=_MAKE_CONTAINER if containers else "",
         put_container=_PUT_CONTAINER if containers else "",
         in_container=_IN_CONTAINER if containers else "",
