@@ -72,10 +72,9 @@ def _client(wanted: Sequence[Mapping[str, Any]]) -> Any:
 def _up_s(bench: Bench) -> float:
     """Seconds of `wirelab up`; the lab is down again when this returns."""
     name = bench.name()
-    try:
-        return timed(wirelab("up", LAB, "--backend", "docker", "--name", name))
-    finally:
-        run(wirelab("down", name))
+    seconds = timed(wirelab("up", LAB, "--backend", "docker", "--name", name))  # one that fails leaves nothing
+    run(wirelab("down", name))
+    return seconds
 
 
 def _side_by_side(client: Any, name: str, works: Sequence[Callable[[], object]]) -> float:

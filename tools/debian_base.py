@@ -22,16 +22,22 @@ _TARGETS = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 
 # All of it happens on a file system in memory, in mount and PID namespaces of its own, and ends when standard input
 # does: however this program ends, nothing of it stays.
-# Arguments: an empty folder, release, mirror, keyring, lines of sources.list, and the proxy of apt or nothing.
+# Arguments: release, mirror, keyring, lines of sources.list, and the proxy of apt or nothing.
 _SCRIPT = r"""
 set -eu
-place=$1 release=$2 mirror=$3 keyring=$4 sources=$5 proxy=$6
+release=$1 mirror=$2 keyring=$3 sources=$4 proxy=$5
 exec 3<&0 </dev/null
 (cat <&3 >/dev/null; kill -9 -1) >/dev/null 2>&1 &
-mount -t tmpfs -o mode=0755,size=2G wirelab "$place"
-root=$place/root
+mount -t tmpfs -o mode=1777,size=2G wirelab /tmp
+root=/tmp/root
 [ -z "$proxy" ] || export http_proxy="$proxy" https_proxy="$proxy"
-debootstrap --variant=minbase --force-check-gpg --keyring="$keyring" "$release" "$root" "$mirror" >&2
+fetch() {
+    rm -rf "$root"
+    debootstrap --variant=minbase --force-check-gpg --keyring="$keyring" --cache-dir=/tmp/fetched \
+        "$release" "$root" "$mirror" >&2
+}
+mkdir /tmp/fetched
+fetch || { echo "once more, with what was fetched" >&2; umount "$root/proc" "$root/sys" || :; fetch; }
 umount "$root/proc" "$root/sys" 2>/dev/null || :
 printf '%s\n' "$sources" >"$root/etc/apt/sources.list"
 mkdir -p "$root/etc/dpkg/dpkg.cfg.d" "$root/etc/apt/apt.conf.d"
@@ -127,12 +133,13 @@ def make(client: Any, image: str, say: Callable[[str], None]) -> None:
         raise MachineError("debootstrap must run as root", hint=f"sudo make images, {hint}")
     argv = [*sudo, "unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child"]
     argv += ["sh", "-c", _SCRIPT, "sh"]
-    with tempfile.TemporaryDirectory(prefix="wirelab-base-") as place, tempfile.TemporaryFile() as log:
-        argv += [place, RELEASE, mirrors.archive, KEYRING, "\n".join(mirrors.lines), proxy()]
+    with tempfile.TemporaryFile() as log:
+        argv += [RELEASE, mirrors.archive, KEYRING, "\n".join(mirrors.lines), proxy()]
         status, trouble = _import(client, image, argv, {"PATH": search, "LC_ALL": "C"}, log)
         if status != 0:
             log.seek(0)
             said = log.read().decode(errors="replace").strip().splitlines()
+            said = [line for line in said if not line.startswith("I: ")] or said
             raise CommandFailed("debootstrap failed:\n" + "\n".join(f"  {line}" for line in said[-15:]))
         if trouble:
             raise CommandFailed(f"the engine did not take the base image: {trouble}")
