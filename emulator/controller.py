@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import re
 import time
@@ -266,6 +267,8 @@ def up(
     engine_socket = _engine(name or lab.name, lab) if any(node.container for node in lab.nodes.values()) else None
     started = time.time()
     start = runs.Start(name or lab.name, engine_socket)  # it makes its namespaces while we make the plan
+    if engine_socket:
+        importlib.import_module("docker")  # the builder, which is a fork of this process, has it then
     building = None
     try:
         from emulator.plan.compile import compile_plan

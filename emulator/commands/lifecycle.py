@@ -78,12 +78,11 @@ def down(options: argparse.Namespace) -> int:
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
     from emulator.run import deputy, engine  # here, since `up` has no use for them
 
-    left: dict[str, list[Remains]] = {}
-    for found in engine.remains():
-        left.setdefault(found.name, []).append(found)
+    left = engine.remains()
+    lost = {found.name for found in left}
     names = runs.names()
-    wanted = list(dict.fromkeys([*names, *left])) if options.all else options.lab
-    folders = [runs.directory(name) for name in wanted if name in names or name not in left]
+    wanted = list(dict.fromkeys([*names, *sorted(lost)])) if options.all else options.lab
+    folders = [runs.directory(name) for name in wanted if name in names or name not in lost]
     for number, folder in enumerate(folders):
         holder = deputy.of_lab(folder)
         with progress() as bus:  # wiped before the next line is printed
@@ -93,10 +92,10 @@ def down(options: argparse.Namespace) -> int:
             if holder:
                 engine.wait_gone(holder)
         print(f"{folder.name} is down")
-    for name in wanted:
-        for found in left.get(name, ()):
+    for found in engine.remains() if folders else left:  # again: a lab whose keeper was killed leaves its own only now
+        if found.name in wanted:
             engine.clear(found)
-            print(f"{name}: {counted(len(found.ids), 'container')} that it left behind removed")
+            print(f"{found.name}: {counted(len(found.ids), 'container')} that it left behind removed")
     runs.tidy()
     return 0
 

@@ -108,6 +108,13 @@ def _memory(value: Any) -> Any:
     return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
 
 
+def _capability(value: str) -> str:
+    """By its plain name: the engine takes CAP_SYS_PTRACE and ALL, too, but what Wirelab starts would not get them."""
+    if value.startswith("CAP_") or value == "ALL":
+        raise ValueError(f"expected a capability without CAP_ such as SYS_PTRACE, not '{value}'")
+    return value
+
+
 def _private_path(value: str) -> str:
     """A path in a place that only the node sees."""
     inside = any(value.startswith(f"{place}/") for place in FILE_PLACES)
@@ -335,7 +342,7 @@ class NodeSpec(Model):
     memory: Annotated[int, BeforeValidator(_memory, json_schema_input_type=str | int), Field(ge=6 << 20)] | None = (
         Field(None, description="How much memory a container may use: octets, or `256M`.", examples=["256M"])
     )
-    cap_add: tuple[Annotated[str, Field(pattern=CAPABILITY_PATTERN)], ...] = Field(
+    cap_add: tuple[Annotated[str, Field(pattern=CAPABILITY_PATTERN), AfterValidator(_capability)], ...] = Field(
         (), description="Capabilities that a container has beside the usual ones.", examples=[["SYS_PTRACE"]]
     )
     binds: tuple[Bind, ...] = Field(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from emulator.lab.resolved import Container, Node
 from emulator.plan.ops import CreateNode, Operation, RemoveNode, quote
 from emulator.version import VERSION
+
+if TYPE_CHECKING:  # the builder, which only wants the operation, shall not wait for the lab file's model
+    from emulator.lab.resolved import Container, Node
 
 CAPABILITIES = (
     "CHOWN",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -173,6 +174,10 @@ def _fork(spaces: Spaces) -> int:
     try:
         kernel.setns(spaces.pid, kernel.CLONE_NEWPID)
         child = os.fork()
+    except OSError as error:
+        if error.errno == errno.ENOMEM:  # the first process of that PID namespace has ended (pid_namespaces(7))
+            raise OSError(errno.ESRCH, "its container has ended") from None
+        raise
     finally:
         if child != 0:
             kernel.setns(usual, kernel.CLONE_NEWPID)

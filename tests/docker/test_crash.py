@@ -217,6 +217,18 @@ def test_the_next_up_removes_what_is_left(pair: Pair, remains: None) -> None:
     pair.works()
 
 
+def test_container_killed(pair: Pair) -> None:
+    """It is as a machine that was switched off: the others go on, and who asks is told."""
+    pair.up()
+    with closing(pair.engine.client()) as client:
+        client.api.kill(pair.containers()["a"]["Id"])
+    wait_until(lambda: not pair.containers(status="running").keys() & {"a"}, "the end of the container")
+    said = pair.person.wirelab("exec", pair.name, "a", "--", "true", status=1).stderr
+    assert "its container has ended" in said
+    pair.person.wirelab("exec", pair.name, "b", "--", "true")
+    assert "http was killed by signal 9" in pair.person.wirelab("ps", pair.name).stdout
+
+
 def test_keeper_killed(pair: Pair, remains: None) -> None:
     """The lab goes on without it, and `down` does what the keeper would have done."""
     pair.up()

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,7 @@ class DockerHands(NetnsHands):
         self._socket_path = socket_path
         self._owner = owner
         self._wanted: list[CreateContainer] = []
+        self._fetching = threading.Lock()
         self._made: dict[str, Made] = {}
         self._owners: dict[str, tuple[int, int]] = {}
         self._files: dict[str, list[tuple[str, bytes, int]]] = {}
@@ -74,8 +77,8 @@ class DockerHands(NetnsHands):
         """See `NetnsHands.flush`; containers are made side by side, and files written a node at a time."""
         self._create_wanted()
         files, self._files = self._files, {}
-        for node, entries in files.items():
-            self._write(node, entries)
+        if files:
+            self._write(files)
         super().flush()
 
     def _create_wanted(self) -> None:
@@ -86,8 +89,6 @@ class DockerHands(NetnsHands):
 
         client = docker.DockerClient(base_url=f"unix://{self._socket_path}", timeout=120, max_pool_size=_AT_ONCE)
         try:
-            for image in dict.fromkeys(operation.image for operation in wanted):
-                _require_image(client, image)
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 futures = [(operation, pool.submit(self._create, client, operation)) for operation in wanted]
                 try:
@@ -106,7 +107,7 @@ class DockerHands(NetnsHands):
             client.close()
 
     def _create(self, client: DockerClient, operation: CreateContainer) -> Made:
-        from docker.errors import APIError
+        from docker.errors import APIError, ImageNotFound
 
         api = client.api
         lab = self._directory.name
@@ -121,7 +122,8 @@ class DockerHands(NetnsHands):
                 nano_cpus=int(operation.cpus * 1e9) if operation.cpus else None,
                 mem_limit=operation.memory_bytes,
             )
-            created = api.create_container(
+            create = partial(
+                api.create_container,
                 operation.image,
                 command=list(operation.cmd) if operation.cmd is not None else None,
                 name=f"wirelab-{self._owner}-{lab}-{operation.node}",
@@ -136,6 +138,12 @@ class DockerHands(NetnsHands):
                 },
                 host_config=config,
             )
+            try:
+                created = create()
+            except ImageNotFound:
+                with self._fetching:  # once, whoever else wants it
+                    _require_image(client, operation.image)
+                created = create()
             api.start(created["Id"])
             about = api.inspect_container(created["Id"])
         except (APIError, OSError) as error:
@@ -160,6 +168,7 @@ class DockerHands(NetnsHands):
         points = _cgroup_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
         entries: list[dict[str, Any]] = []
         descriptors: list[int] = []
+        mounts: list[tuple[str, int, Callable[[], None]]] = []
         for one in made:
             try:
                 spaces = [os.open(f"/proc/{one.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _SPACES]
@@ -173,12 +182,13 @@ class DockerHands(NetnsHands):
                 if one.operation.ipv6 or (key, value) not in _IPV6_ON:
                     self._settings.write(key, value)
             self._add_node(one.operation, os.dup(spaces[0]))
-            _in_files(spaces[1], _own_settings, one.operation.node)
+            mounts.append((one.operation.node, spaces[1], _own_settings))
             confinement = self._confine(one, own, points)
             self._owners[one.operation.node] = confinement["uid"], confinement["gid"]
             entries.append({"name": one.operation.node, "confinement": confinement})
         part = kernel.FDS_A_MESSAGE // len(_SPACES)
         try:
+            _in_files(mounts)
             for start in range(0, len(entries), part):
                 fds = tuple(descriptors[start * len(_SPACES) : (start + part) * len(_SPACES)])
                 self._control.ask("add-containers", fds, nodes=entries[start : start + part])
@@ -223,12 +233,18 @@ class DockerHands(NetnsHands):
         octets = (self._private / ops.WORKSHOP / operation.source).read_bytes()
         self._files.setdefault(operation.node, []).append((operation.path, octets, operation.mode))
 
-    def _write(self, node: str, entries: Sequence[tuple[str, bytes, int]]) -> None:
-        spaces = self._control.node_spaces([node])[node]
+    def _write(self, files: Mapping[str, Sequence[tuple[str, bytes, int]]]) -> None:
+        spaces = self._control.node_spaces(list(files))
         try:
-            _in_files(spaces.mnt, lambda: _write_files(entries, *self._owners[node]), node)
+            _in_files(
+                [
+                    (node, spaces[node].mnt, partial(_write_files, entries, *self._owners[node]))
+                    for node, entries in files.items()
+                ]
+            )
         finally:
-            spaces.close()
+            for node in files:
+                spaces[node].close()
 
     def _root_of(self, node: str) -> Path:
         if node not in self._made:
@@ -285,8 +301,9 @@ def _reason(error: Exception) -> str:
     return printable(str(getattr(error, "explanation", None) or error))
 
 
-def _in_files(mnt: int, action: Callable[[], None], node: str) -> None:
-    """Do something in the mount namespace of a container, where no link leads out of it; in a child for that reason.
+def _in_files(works: Iterable[tuple[str, int, Callable[[], None]]]) -> None:
+    """Do something in the mount namespaces of containers, where no link leads out of them; in a child for that reason,
+    one for all of them.
 
     Raises:
         CommandFailed: with the kernel's reason.
@@ -294,13 +311,17 @@ def _in_files(mnt: int, action: Callable[[], None], node: str) -> None:
     here, there = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
+        at = ""
         try:
-            kernel.setns(mnt, kernel.CLONE_NEWNS)
-            action()
+            for node, mnt, action in works:
+                at = node
+                kernel.setns(mnt, kernel.CLONE_NEWNS)
+                action()
         except OSError as error:
-            os.write(there, f"{error.filename or ''}: {error.strerror or error}".lstrip(": ").encode())
+            reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+            os.write(there, f"{at}: {reason}".encode())
         except BaseException as error:
-            os.write(there, repr(error).encode())
+            os.write(there, f"{at}: {error!r}".encode())
         finally:
             os._exit(0)
     os.close(there)
@@ -308,7 +329,7 @@ def _in_files(mnt: int, action: Callable[[], None], node: str) -> None:
         trouble = stream.read()
     os.waitpid(child, 0)
     if trouble:
-        raise CommandFailed(f"cannot write into the container of {node}: {trouble.decode(errors='replace')}")
+        raise CommandFailed(f"cannot write into the container of {trouble.decode(errors='replace')}")
 
 
 def _own_settings() -> None:

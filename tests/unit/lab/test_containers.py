@@ -102,6 +102,8 @@ def test_the_command_may_name_nodes() -> None:
         ("backend: docker, memory: ^1.5G", "256M"),
         ("backend: docker, cpus: ^0", "0"),
         ("backend: docker, cpus: ^4096", "1024"),
+        ("backend: docker, cap-add: [^CAP_SYS_ADMIN]", "SYS_PTRACE"),
+        ("backend: docker, cap-add: [NET_RAW, ^ALL]", "SYS_PTRACE"),
         ("backend: docker, cap-add: [^sys_admin]", "SYS_PTRACE"),
         ("backend: docker, ^cap-ad: [SYS_NICE]", "did you mean 'cap-add'?"),
         ("backend: docker, user: ^'a b'", "user"),
