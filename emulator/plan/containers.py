@@ -89,7 +89,8 @@ class CreateContainer(CreateNode):
         words += ["--memory", str(self.memory_bytes)] if self.memory_bytes else []
         create = f"make_container {quote([self.node, *words, self.image, *(self.cmd or ())])}"
         _make, _places, *settings = super().shell().splitlines()
-        return "\n".join([create, *settings])
+        user = [f'echo {quote([self.user])} >"$lab"/{quote([self.node])}.user'] if self.user else []
+        return "\n".join([create, *user, *settings])
 
     def undo(self) -> Operation:
         return RemoveNode(self.node)

@@ -125,14 +125,15 @@ fi
 
 _IN_CONTAINER = """\
     if [ -e "$lab/$node.container" ]; then
-        docker exec --interactive "$(cat "$lab/$node.container")" "$@"
+        user=$(cat "$lab/$node.user" 2>/dev/null || echo root)
+        docker exec --interactive --user "${as-$user}" "$(cat "$lab/$node.container")" "$@"
         return
     fi
 """
 
 _PUT_CONTAINER = """\
     if [ -e "$lab/$1.container" ]; then
-        in_node "$1" sh -c 'mkdir -p "$(dirname "$1")" && cat >"$1" && { chmod "$2" "$1" || :; }' sh "$2" "${3-644}"
+        as=root in_node "$1" sh -c 'mkdir -p "$(dirname "$1")" && cat >"$1" && { chmod "$2" "$1" || :; }' sh "$2" "${3-644}"
         return
     fi
 """
