@@ -133,7 +133,9 @@ _IN_CONTAINER = """\
 
 _PUT_CONTAINER = """\
     if [ -e "$lab/$1.container" ]; then
-        as=root in_node "$1" sh -c 'mkdir -p "$(dirname "$1")" && cat >"$1" && { chmod "$2" "$1" || :; }' sh "$2" "${3-644}"
+        as=root in_node "$1" sh -c '
+            mkdir -p "$(dirname "$1")" && cat >"$1" && { chmod "$2" "$1" || :; }
+        ' sh "$2" "${3-644}"
         return
     fi
 """
