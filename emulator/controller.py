@@ -160,6 +160,9 @@ def _require_rights(plan: Plan) -> None:
     made = [operation for operation in plan.operations if isinstance(operation, CreateContainer)]
     extra = sorted({name for one in made for name in one.capabilities} - {*CAPABILITIES, *deputy.CAPABILITIES})
     wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
+    if os.geteuid() == 0 and not deputy.has_rights():
+        text = "to put interfaces into containers takes CAP_SYS_ADMIN and CAP_NET_ADMIN, which this root does not have"
+        raise MachineError(text, hint="do it outside the container, or with --backend netns")
     if not deputy.has_rights() or wanted & ~kernel.capabilities("Prm"):
         raise RightsLacking(
             "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra
