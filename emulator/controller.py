@@ -198,6 +198,9 @@ def _require_rights(lab: ResolvedLab) -> None:
     asked = {name for node in lab.nodes.values() if node.container for name in node.container.capabilities}
     extra = sorted(asked - {*CAPABILITIES, *deputy.CAPABILITIES})
     wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
+    if os.geteuid() == 0 and not deputy.has_rights():
+        text = "to put interfaces into containers takes CAP_SYS_ADMIN and CAP_NET_ADMIN, which this root does not have"
+        raise MachineError(text, hint="do it outside the container, or with --backend netns")
     if not deputy.has_rights() or wanted & ~kernel.capabilities("Prm"):
         raise RightsLacking(
             "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra

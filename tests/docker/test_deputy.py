@@ -411,6 +411,22 @@ def test_no_access(user: Person, member: Person, images: Engine, lab_name: str) 
     assert not member.runs.exists()
 
 
+def test_elsewhere(member: Person, images: Engine, nothing_left: Callable[[], None]) -> None:
+    """Where process ids are not the machine's, as in a container, a deputy would see a stranger's files: it refuses."""
+    become = ["setpriv", "--reuid", str(member.uid), "--regid", str(member.uid), "--groups", str(member.groups[0])]
+    argv = ["unshare", "--pid", "--fork", "--mount-proc", *become, *member.argv("up", "nat", "--backend", "docker")]
+    done = subprocess.run(
+        argv, capture_output=True, text=True, env=member.environment(), cwd=member.home, check=False, timeout=120
+    )
+    assert done.returncode == 3 and "the engine's containers cannot get it here" in done.stderr, done.stderr
+
+
+def test_root_without_rights(member: Person, root: Person, images: Engine) -> None:
+    argv = ["setpriv", "--bounding-set=-sys_admin", *root.argv("up", "nat", "--backend", "docker")]
+    done = root.run(argv, env={**root.environment(), **images.env})
+    assert done.returncode == 3 and "CAP_SYS_ADMIN" in done.stderr, done.stderr
+
+
 def test_no_image(member: Person, images: Engine, nothing_left: Callable[[], None]) -> None:
     """An installation of another version, whose images were never built."""
     other = member.home / "other"
