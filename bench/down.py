@@ -24,10 +24,9 @@ def measure(bench: Bench) -> Iterator[Row]:
     hosts = 100 if bench.quick else 1000
     for kind, shapes in floor.SHAPES.items():
         returned: list[float] = []
-        before = percpu_kib()
         ways = {
-            "wirelab": partial(_ours_s, bench, shapes[hosts], before, returned),
-            "floor": partial(_floor_s, bench, hosts, floor.hosts_a_switch(kind), before),
+            "wirelab": partial(_ours_s, bench, shapes[hosts], returned),
+            "floor": partial(_floor_s, bench, hosts, floor.hosts_a_switch(kind)),
         }
         found = bench.rounds(ways)
         what = f"down, {kind}, {hosts:,} hosts"
@@ -38,22 +37,23 @@ def measure(bench: Bench) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def _ours_s(bench: Bench, words: str, before_kib: int, returned: list[float]) -> float:
+def _ours_s(bench: Bench, words: str, returned: list[float]) -> float:
     """Seconds from the start of `wirelab down` until all is gone; when the command returned is added to `returned`."""
-    name = bench.name()
+    name, before = bench.name(), percpu_kib()
     run(wirelab("up", "--topology", words, "--name", name))
     began = time.perf_counter()
     run(wirelab("down", name))
     returned.append(time.perf_counter() - began)
-    return _until_gone(bench, began, before_kib)
+    return _until_gone(bench, began, before)
 
 
-def _floor_s(bench: Bench, hosts: int, a_switch: int, before_kib: int) -> float:
+def _floor_s(bench: Bench, hosts: int, a_switch: int) -> float:
     """Seconds from killing the floor's program until all is gone."""
+    before = percpu_kib()
     with floor.held(hosts, a_switch) as process:
         began = time.perf_counter()
         process.kill()
-        return _until_gone(bench, began, before_kib)
+        return _until_gone(bench, began, before)
 
 
 def _until_gone(bench: Bench, began: float, before_kib: int) -> float:
