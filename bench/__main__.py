@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,6 +30,12 @@ def main() -> int:
     chosen = options.parse_args()
     if unknown := sorted(set(chosen.parts) - set(PARTS)):
         options.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    with tempfile.TemporaryDirectory(prefix="wirelab-bench-") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder  # run directories of its own: `wirelab down --all` elsewhere ends none
+        return _measure(chosen)
+
+
+def _measure(chosen: argparse.Namespace) -> int:
     bench = Bench(repeats=1 if chosen.quick else max(1, chosen.rounds), quick=chosen.quick)
     about = machine()
     bench.say(", ".join(f"{key} {value}" for key, value in about.items()))

@@ -123,8 +123,10 @@ def test_a_measurement(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "bench", "up", "down", "--quick", "--json", str(file)]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
-    rows = {row["what"]: row for row in json.loads(file.read_text())["rows"]}
+    written = json.loads(file.read_text())
+    rows = {row["what"]: row for row in written["rows"]}
     assert rows["up, single, 10 hosts (single,10)"]["ratio"] > 0
     assert rows["up, tree, 100 hosts (tree,2,10)"]["bound"] == "≤ 1.5× + 0.25 s"
-    assert rows["down, single, 100 hosts: the kernel has everything back"]["other"]["median"] > 0
+    down = rows.get("down, single, 100 hosts: the kernel has everything back")
+    assert down["other"]["median"] > 0 if down else "something else on this machine" in written["skipped"]["down"]
     assert all(what in done.stdout for what in rows)
