@@ -3,8 +3,8 @@
     make bench PART=pairs
 
 At 100 hosts, at 1,000 hosts (999,000 pairs) ours alone. Every pair must be reached, else this ends in an error. Mininet
-has as many hosts as the kernel's neighbour table has room for (`gc_thresh3`, all namespaces together): with more, most of
-its pings wait in vain for a second. So the two are compared by the time for a pair.
+has as many hosts as the kernel's neighbour table has room for (`gc_thresh3`, all namespaces together): with more, most
+of its pings wait in vain for a second. So the two are compared by the time for a pair.
 """
 
 from __future__ import annotations
