@@ -51,6 +51,6 @@ def test_exec_imports_nothing_heavy() -> None:
     ours = {name for name in modules if name.startswith("emulator")}
     assert ours <= {
         "emulator", "emulator.commands", "emulator.commands.inside", "emulator.door", "emulator.errors",
-        "emulator.guard", "emulator.version", "emulator.names", "emulator.run", "emulator.run.control", "emulator.run.kernel",
-        "emulator.run.running", "emulator.run.spawn",
+        "emulator.guard", "emulator.names", "emulator.run", "emulator.run.control", "emulator.run.kernel",
+        "emulator.run.running", "emulator.run.spawn", "emulator.version",
     }  # fmt: skip
