@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import termios
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -140,6 +141,7 @@ def test_progress_on_a_terminal(user: Person, lab_name: str) -> None:
     file = small(user, lab_name, "sleep 1")
     leader, follower = os.openpty()
     os.fchmod(follower, 0o666)
+    termios.tcsetwinsize(follower, (24, 200))
     process = started(user, lab_name, [file, file, "--jobs", "2", "--json"], stderr=follower)
     os.close(follower)
     out, _ = process.communicate(timeout=60)
