@@ -53,6 +53,8 @@ def work(directory: Path, plan: Plan, parent: int, writing: int, engine_socket: 
         The exit status.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if engine_socket:
+        kernel.use_capabilities()  # a deputy's command, of which this is a fork, leaves its power over files unused
     gc.disable()  # much is made here, and nothing in circles
 
     def say(message: dict[str, Any]) -> None:
