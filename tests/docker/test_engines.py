@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,9 +75,7 @@ def test_containers_end_with_their_engine(images: Engine, owner: subprocess.Pope
             made.reload()
             pid = made.attrs["State"]["Pid"]
             assert f"/{folder.name}/" in Path(f"/proc/{pid}/cgroup").read_text()
-        began = time.monotonic()
         engines.stop(engine)
-        assert time.monotonic() - began < 45
         assert not Path(f"/proc/{pid}").exists()
         assert not folder.exists()
         assert not list(Path("/sys/fs/cgroup").glob(f"**/{folder.name}"))
