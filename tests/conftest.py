@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -112,6 +113,13 @@ def _python() -> str:
         if os.path.exists(candidate) and subprocess.run([candidate, "-c", version], check=False).returncode == 0:
             return candidate
     return sys.executable
+
+
+def pytest_configure() -> None:
+    """Commands of the tests can be interrupted, also where the tests run in the background of a shell, which ignores it
+    and hands that on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
