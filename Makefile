@@ -1,7 +1,7 @@
 # make lab-nat    build the home-router lab, prove every layer, leave it running
 # make test       everything that this repository promises, checked
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev labs test soak clean
+.PHONY: help setup setup-dev setup-bench labs test soak images bench clean
 SHELL := /bin/sh
 WIRELAB := .venv/bin/wirelab
 
@@ -12,6 +12,8 @@ help: ## show what can be done
 	@echo "make setup        only install what is missing"
 	@echo "make test         check everything: style, types, import rules, unit tests, live labs"
 	@echo "make soak         verify all labs 20 times (RUNS=20) and compare the verdicts"
+	@echo "make images     build the container images for --backend docker; only what changed (NAMES='host router')"
+	@echo "make bench        measure everything beside the kernel alone, ip by hand, and Mininet (PART=up ROUNDS=5)"
 	@echo "make clean        remove the environment and caches"
 
 setup: ## install what is missing: system packages (sudo where needed), Python packages into .venv
@@ -19,6 +21,9 @@ setup: ## install what is missing: system packages (sudo where needed), Python p
 
 setup-dev:
 	@tools/setup.sh dev
+
+setup-bench:
+	@tools/setup.sh bench
 
 labs: setup ## list the labs
 	@$(WIRELAB) labs
@@ -34,6 +39,14 @@ test: setup-dev
 
 soak: setup ## verify all labs 20 times (RUNS=20) and compare the verdicts
 	@.venv/bin/python tools/soak.py "$${RUNS:-20}"
+
+images: ## build the container images; only what changed
+	@tools/setup.sh images
+	@.venv/bin/python tools/images.py $(NAMES)
+
+
+bench: setup-bench ## measure everything side by side in one run; PART=up only that part, ROUNDS=5
+	@.venv/bin/python -m bench $(PART) --rounds "$${ROUNDS:-5}"
 
 clean: ## remove the environment and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build *.egg-info artefacts

@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any, NoReturn
 
 from emulator import __version__
-from emulator.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, WirelabError, render
-
-INTERRUPTED = 130
-TERMINATED = 143
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP asked this process to end; what it was doing is taken back on the way out."""
+from emulator.errors import EXIT_OK, EXIT_USAGE, RightsLacking
+from emulator.guard import guarded
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,10 +25,21 @@ def _lab(parser: argparse.ArgumentParser, *, running: bool = False, many: bool =
     argument.completer = _complete_running if running else _complete_any  # type: ignore[attr-defined]
 
 
-def _binds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--allow-binds", action="store_true", help="let nodes see the files of this machine that the lab file names"
+def _backend(parser: argparse.ArgumentParser, *, binds: bool = True) -> None:
+    text = "what nodes are made of where the lab file does not say it: namespaces (default) or containers"
+    parser.add_argument("--backend", choices=("netns", "docker"), default="netns", help=text)
+    if binds:
+        text = "let nodes see the files of this machine that the lab file names"
+        parser.add_argument("--allow-binds", action="store_true", help=text)
+
+
+def _topology(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "instead of a lab, one that is generated: single,HOSTS  tree,DEPTH,FANOUT  linear,SWITCHES  ring,SWITCHES  "
+        "fat-tree,PORTS"
     )
+    argument = parser.add_argument("--topology", metavar="KIND,N…", help=text)
+    argument.completer = lambda **_: ["single,", "tree,", "linear,", "ring,", "fat-tree,"]  # type: ignore[attr-defined]
 
 
 def _complete_running(**_: object) -> list[str]:
@@ -97,7 +100,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
         epilog="Exit status: 0 done, 1 a check or command failed, 2 wrong usage or lab file, 3 something is missing.",
     )
     top.add_argument("--version", action="version", version=f"wirelab {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser, prog=top.prog)
 
     def command(name: str, function: str, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
@@ -108,9 +111,10 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     labs.add_argument("--json", action="store_true", help="machine-readable")
 
     up = command("up", "lifecycle:up", "bring a lab up")
-    _lab(up)
+    _lab(up, optional=True)
+    _topology(up)
     up.add_argument("--name", help="name of the instance (default: the lab's name)")
-    _binds(up)
+    _backend(up)
     up.add_argument("--json", action="store_true", help="machine-readable")
 
     down = command("down", "lifecycle:down", "take labs down")
@@ -122,10 +126,15 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     ps.add_argument("--all-users", action="store_true", help="root only: the running labs of all users")
     ps.add_argument("--json", action="store_true", help="machine-readable")
 
-    execute = command("exec", "inside:execute", "run a command on a node; the exit status is the command's")
+    execute = command("exec", "inside:execute", "run a command on a node, or on several at once")
+    execute.usage = "wirelab exec [options] LAB NODE -- COMMAND…\n       wirelab exec [options] LAB --all -- COMMAND…"
     _lab(execute, running=True)
-    execute.add_argument("node", metavar="NODE").completer = _complete_node  # type: ignore[attr-defined]
-    execute.add_argument("argv", metavar="-- COMMAND", nargs=argparse.REMAINDER)
+    node_help = "its exit status is the command's; several: n1,n2 or 'h*', each line of output with its node's name"
+    execute.add_argument("node", metavar="NODE", nargs="?", help=node_help).completer = _complete_node  # type: ignore[attr-defined]
+    execute.set_defaults(argv=[])
+    execute.add_argument("--all", action="store_true", help="on every node; exit status 1 when it fails on any")
+    execute.add_argument("--json", action="store_true", help="machine-readable: status and output of each node")
+    execute.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the commands after so long")
 
     shell = command("shell", "inside:shell", "open a shell on a node")
     _lab(shell, running=True)
@@ -137,8 +146,14 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     verify.add_argument(
         "--jobs", type=_at_least_one, metavar="N", help="of several labs, so many at a time (default: one a core)"
     )
-    _binds(verify)
+    verify.add_argument(
+        "--pairs", action="store_true", help="test which hosts reach which, not the checks; labs without checks always"
+    )
+    verify.add_argument(
+        "--ip", type=int, choices=(4, 6), help="with --pairs: by this IP version (default: IPv4 where both have it)"
+    )
     verify.add_argument("--break", dest="twin", metavar="TWIN", help="break a fresh instance in this way first")
+    _backend(verify)
     verify.add_argument("--json", action="store_true", help="machine-readable")
     verify.add_argument("--junit", metavar="FILE", help="write JUnit XML too")
     verify.add_argument("-w", "--write", metavar="FILE", help="keep the capture (pcapng)")
@@ -148,7 +163,9 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     verify.add_argument("--replay", metavar="DIR", help="judge again what is kept in this folder; needs no lab")
 
     plan = command("plan", "files:plan", "show what `up` would do")
-    _lab(plan)
+    _lab(plan, optional=True)
+    _topology(plan)
+    _backend(plan, binds=False)
     plan.add_argument("--as", dest="form", choices=("text", "json", "sh"), default="text", help="default: text")
 
     validate = command("validate", "files:validate", "check lab files")
@@ -223,14 +240,14 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     return top
 
 
-def _on_signal(number: int, _frame: FrameType | None) -> None:
-    raise Terminated(number)
-
-
 def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """The options; of `explain`, which takes options after the node too, the command behind `--` is put in by hand."""
-    if arguments[:1] == ["explain"] and "--" in arguments:
-        place = list(arguments).index("--")
+    """The options; of what takes options after the node too, the command behind `--` is put in by hand."""
+    place = list(arguments).index("--") if "--" in arguments else 0
+    if arguments[:1] == ["exec"] and len(arguments) > 3 and not any(word.startswith("-") for word in arguments[:4]):
+        options = top.parse_args(arguments[:3])  # exec LAB NODE COMMAND…
+        options.argv = list(arguments[3:])
+        return options
+    if arguments[:1] in (["explain"], ["exec"]) and place:
         options = top.parse_args(arguments[:place])
         options.argv = list(arguments[place + 1 :])
         return options
@@ -244,39 +261,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(top)
-    options = _parse(top, sys.argv[1:] if arguments is None else arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _on_signal)
-    try:
-        return _call(options)
-    except WirelabError as error:
-        print(render(error), file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        print("wirelab: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except Terminated:
-        return TERMINATED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_FAILED
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(f"wirelab: {error.strerror or error}{where}", file=sys.stderr)
-        return EXIT_FAILED
-    except Exception as error:
-        if os.environ.get("WIRELAB_DEBUG"):
-            raise
-        print(f"wirelab: a fault of Wirelab itself: {type(error).__name__}: {error}", file=sys.stderr)
-        print("  hint: set WIRELAB_DEBUG=1 to see where", file=sys.stderr)
-        return EXIT_FAILED
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parse(top, words)
+    return guarded(lambda: _call(options, words))
 
 
-def _call(options: argparse.Namespace) -> int:
+def _call(options: argparse.Namespace, words: Sequence[str]) -> int:
+    if getattr(options, "replay", None) is None:  # what was kept is judged without touching any lab
+        from emulator.commands import deputy
+
+        if (done := deputy.instead(options, words)) is not None:
+            return done
     module, _, name = options.function.partition(":")
     function: Any = getattr(importlib.import_module(f"emulator.commands.{module}"), name)
-    status: int | None = function(options)
-    sys.stdout.flush()
+    try:
+        status: int | None = function(options)
+    except RightsLacking as error:
+        from emulator.commands import deputy
+
+        return deputy.after(error, options, words)
     return EXIT_OK if status is None else status
 
 

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
+import importlib
 import os
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.errors import CommandFailed, MachineError, UsageError
+from emulator.errors import CommandFailed, MachineError, RightsLacking, UsageError
 from emulator.events import Bus, Event
-from emulator.lab.resolve import resolve
-from emulator.lab.resolved import ResolvedLab
-from emulator.observe import Player, observe
-from emulator.plan.compile import compile_plan
-from emulator.plan.ops import Plan
-from emulator.run import runs, tools
-from emulator.run.consent import Agreement, agree
+from emulator.run import deputy, runs
 from emulator.run.control import Control
 from emulator.run.fault_file import check_runs
-from emulator.run.faults import Faults
-from emulator.run.session import Result, Session
+from emulator.sources import facts_of, from_facts, generated, loaded
 from emulator.verify.verdict import Proof, Report
 
 if TYPE_CHECKING:
     from emulator.kept import Keeping
+    from emulator.lab.nodes import Backend
+    from emulator.lab.resolved import ResolvedLab
+    from emulator.plan.ops import Plan
+    from emulator.run.consent import Agreement
+    from emulator.run.faults import Faults
+    from emulator.run.session import Result, Session
+    from emulator.run.view import Shared
     from emulator.verify.evidence import Evidence
+    from emulator.verify.matrix import Matrix
 
 
 class Node:
@@ -83,6 +82,8 @@ class RunningLab:
     def session(self) -> Session:
         """The way to run commands in the lab's nodes."""
         if self._session is None:
+            from emulator.run.session import Session
+
             self._session = Session(self.directory)
         return self._session
 
@@ -98,6 +99,32 @@ class RunningLab:
     def __exit__(self, *_: object) -> None:
         self.down()
 
+    def run_all(
+        self,
+        argv: Sequence[str],
+        *,
+        nodes: Iterable[str] | None = None,
+        stdin: str = "",
+        timeout_s: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> dict[str, Result]:
+        """Run a command on several nodes at once, and wait until all have ended; what came of it, by node.
+
+        Args:
+            nodes: their names; default: every node.
+
+        Raises:
+            KeyError: the lab has no such node.
+            MachineError, CommandFailed: it could not be started on one of them, which may be frozen or off.
+        """
+        from emulator.run.session import Job
+
+        names = list(self.lab.nodes) if nodes is None else [self[node].name for node in nodes]
+        for name in names:
+            check_runs(self.directory, name)
+        jobs = [Job(name, tuple(argv), stdin, timeout_s, env) for name in names]
+        return {result.node: result for result in self.session.run(jobs)}
+
     def services(self) -> list[dict[str, Any]]:
         """The lab's services, and how those that ended ended."""
         with Control(self.directory) as link:
@@ -110,7 +137,20 @@ class RunningLab:
     @property
     def faults(self) -> Faults:
         """What can be broken in the lab while it runs, and healed."""
+        from emulator.run.faults import Faults
+
         return Faults(self.lab, self.session, self.directory)
+
+    def reach(self, *, version: int | None = None, bus: Bus | None = None) -> Matrix:
+        """Test all ordered pairs of hosts by echo requests and replies.
+
+        Args:
+            version: 4 or 6 to test by this IP version alone; default: IPv4 where both hosts have it, else IPv6.
+            bus: hears how far it is.
+        """
+        from emulator.reach.tester import reach
+
+        return reach(self.lab, self.directory, version=version, bus=bus)
 
     def close(self) -> None:
         """Stop talking to the lab; it goes on."""
@@ -132,146 +172,126 @@ class RunningLab:
             self._start.close()
 
 
-def load_lab(source: str | Path, *, twin: str | None = None) -> tuple[ResolvedLab, Any]:
-    """The resolved lab for a shipped lab's name, a file or a folder, and the document's plain values."""
-    from emulator.lab.load import build, read_document
-
-    document = read_document(runs.find_source(str(source)))
-    return resolve(build(document, twin=twin)), document
-
-
 def _lacking(plan: Plan) -> None:
+    from emulator.run import tools
+
     lacking = tools.missing(plan.tools)
     if lacking:
         packages = ", ".join(f"{program} (package {tools.PACKAGES.get(program, program)})" for program in lacking)
         raise MachineError(f"this machine lacks {packages}", hint=tools.package_hint(lacking))
 
 
+def _engine(name: str, lab: ResolvedLab) -> str:
+    """The socket of an engine that can be used for labs; what is left there of an earlier lab called `name` goes.
+
+    Raises:
+        MachineError: there is none.
+        RightsLacking: the rights do not suffice.
+    """
+    from emulator.run import engine
+
+    path = engine.usable()
+    _require_rights(lab)
+    for found in engine.remains():
+        if found.name == name:
+            engine.clear(found)
+    return path
+
+
+def _require_rights(lab: ResolvedLab) -> None:
+    from emulator.plan.containers import CAPABILITIES
+    from emulator.run import kernel
+
+    asked = {name for node in lab.nodes.values() if node.container for name in node.container.capabilities}
+    extra = sorted(asked - {*CAPABILITIES, *deputy.CAPABILITIES})
+    wanted = kernel.capability_set((*CAPABILITIES, *deputy.CAPABILITIES, *extra)) if os.geteuid() != 0 else 0
+    if os.geteuid() == 0 and not deputy.has_rights():
+        text = "to put interfaces into containers takes CAP_SYS_ADMIN and CAP_NET_ADMIN, which this root does not have"
+        raise MachineError(text, hint="do it outside the container, or with --backend netns")
+    if not deputy.has_rights() or wanted & ~kernel.capabilities("Prm"):
+        raise RightsLacking(
+            "to put interfaces into containers takes root", hint="use sudo, or the command wirelab up", extra=extra
+        )
+
+
+def _agreed(lab: ResolvedLab, allow_binds: Agreement) -> list[Shared]:
+    """What the lab's nodes share with this machine: a lab file is data, its user has to agree to what it names."""
+    binds = [(node.name, bind) for node in lab.nodes.values() for bind in node.binds]
+    if not binds:
+        return []
+    from emulator.run.consent import agree
+
+    return agree(binds, allow_binds)
+
+
 def up(
-    source: str | Path,
+    source: str | Path | None = None,
     *,
+    topology: str | None = None,
     name: str | None = None,
     twin: str | None = None,
     bus: Bus | None = None,
+    backend: Backend = "netns",
     allow_binds: Agreement = False,
 ) -> RunningLab:
     """Bring a lab up; returns when every service answers. The lab ends with this process unless it is left (`leave`).
 
     Args:
         source: a shipped lab's name, a lab file or its folder.
+        topology: instead of a source, words such as `single,1000` of which a lab is generated.
         name: the name of the instance; default: the lab's own.
         twin: build it broken by the patch of this twin.
+        backend: what nodes are made of of which the file does not say it.
         allow_binds: the user agrees to share what the lab file's `binds` name; or a function that is asked for it.
 
     Raises:
         LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
     """
-    path = runs.find_source(str(source))
-    lab, document = load_lab(path, twin=twin)
-    plan = compile_plan(lab)
-    _lacking(plan)
-    shared = agree(((node.name, bind) for node in lab.nodes.values() for bind in node.binds), allow_binds)
+    if (source is None) == (topology is None):
+        raise UsageError("either a lab or a topology", hint="wirelab up LAB, or wirelab up --topology single,100")
+    told = (bus or Bus()).emit
+    told(Event("up", "reading the lab"))
+    if topology is not None:
+        lab, origin = generated(topology, backend)
+    else:
+        lab, origin = loaded(str(source), twin, backend)
+    engine_socket = _engine(name or lab.name, lab) if any(node.container for node in lab.nodes.values()) else None
+    shared = _agreed(lab, allow_binds)
     started = time.time()
-    start = runs.Start(name or lab.name, shared)
-    builder = None
+    start = runs.Start(name or lab.name, engine_socket, shared)  # it makes its namespaces while we make the plan
+    if engine_socket:
+        importlib.import_module("docker")  # the builder, which is a fork of this process, has it then
+    building = None
     try:
-        builder = _start_builder(start.folder)
+        from emulator.plan.compile import compile_plan
+        from emulator.run.building import Building
+
+        told(Event("up", "planning"))
+        plan = compile_plan(lab)
+        _lacking(plan)
         start.wait_ready()
-        _build(builder, plan, bus or Bus())
-        runs.write_facts(start.folder, _facts(lab, path, document.file, twin, started))
+        building = Building(start, plan, engine_socket)
+        facts = facts_of(lab, origin, started)
+        building.wait(lambda said: told(Event("up", said["text"], said["done"], said["total"])))
+        facts["seconds"] = round(time.time() - started, 3)
+        if holder := os.environ.get(deputy.ENVIRONMENT):
+            (start.folder / deputy.LINK).symlink_to(holder)
+        runs.write_facts(start.folder, facts)
     except BaseException:
-        if builder is not None:
-            builder.kill()
-            builder.wait()
+        if building is not None:
+            building.kill()
         start.close()
         raise
-    finally:
-        if builder is not None:
-            for stream in (builder.stdin, builder.stdout):
-                if stream:
-                    stream.close()
     return RunningLab(lab, start.folder, start)
 
 
 def attach(name: str) -> RunningLab:
     """The running lab called `name`."""
     directory = runs.directory(name)
+    if deputy.of_lab(directory) and not deputy.has_rights():
+        raise RightsLacking("to enter a lab with containers takes root", hint="use the command wirelab")
     facts = runs.facts(directory)
-    lab, _ = _from_facts(facts)
-    return RunningLab(lab, directory)
-
-
-def _from_facts(facts: Mapping[str, Any]) -> tuple[ResolvedLab, Any]:
-    from emulator.lab.document import parse
-    from emulator.lab.load import build
-
-    document = parse(facts["text"].encode(), facts["source"])
-    return resolve(build(document, twin=facts["twin"], included=facts["included"])), document
-
-
-def _facts(lab: ResolvedLab, path: Path, file: str, twin: str | None, started: float) -> dict[str, Any]:
-    return {
-        "lab": lab.name,
-        "title": lab.title,
-        "source": file,
-        "text": path.read_text(encoding="utf-8-sig"),
-        "twin": twin,
-        "included": dict(lab.included),
-        "started": started,
-        "seconds": round(time.time() - started, 3),
-        "nodes": {
-            node.name: {
-                "kind": node.kind,
-                "about": node.about,
-                "env": dict(node.env),
-                "bridges": [bridge.name for bridge in node.bridges],
-                "interfaces": {
-                    interface.name: {
-                        "mac": interface.mac,
-                        "addresses": [str(address) for address in interface.addresses],
-                        "dhcp": interface.dhcp,
-                        "peer": ":".join(interface.peer) if interface.peer else None,
-                    }
-                    for interface in node.interfaces
-                },
-            }
-            for node in lab.nodes.values()
-        },
-    }
-
-
-def _start_builder(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the builder early: it imports its packages while the first process makes the namespaces."""
-    root = str(Path(__file__).resolve().parents[1])
-    code = f"import sys; sys.path.insert(0, {root!r}); from emulator.run.builder import main; sys.exit(main())"
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
-def _build(builder: subprocess.Popen[bytes], plan: Plan, bus: Bus) -> None:
-    if builder.stdin is None or builder.stdout is None:
-        raise AssertionError("the builder has pipes")
-    request = {"lab": plan.lab, "operations": [operation.to_json() for operation in plan.operations]}
-    try:
-        builder.stdin.write(json.dumps(request).encode())
-        builder.stdin.close()
-    except OSError:
-        pass  # it has ended; what it said tells why
-    answer: dict[str, Any] = {}
-    for line in builder.stdout:
-        answer = json.loads(line)
-        if "done" in answer:
-            bus.emit(Event("up", answer["text"], answer["done"], answer["total"]))
-    builder.wait()
-    if answer.get("ok"):
-        return
-    kind = MachineError if answer.get("machine") else CommandFailed
-    raise kind(answer.get("error", f"the builder ended with status {builder.returncode}"), hint=answer.get("hint"))
+    return RunningLab(from_facts(facts), directory)
 
 
 def verify(
@@ -282,9 +302,12 @@ def verify(
     capture: str | Path | None = None,
     keep: str | Path | None = None,
     fresh: bool = False,
+    backend: Backend = "netns",
     allow_binds: Agreement = False,
+    pairs: bool = False,
+    version: int | None = None,
 ) -> Proof:
-    """Prove a lab layer by layer.
+    """Prove a lab layer by layer; or, with `pairs` and where a lab has no checks, all pairs of its hosts.
 
     Args:
         target: a running lab's name, which is verified as it runs; otherwise a shipped lab's name, a lab file or its
@@ -293,23 +316,31 @@ def verify(
         capture: write the packets there (pcapng).
         keep: the folder that all of it is kept in, for `replay`; it must be new or empty.
         fresh: always in an instance of its own, even if a lab of that name runs.
-        allow_binds: as of `up`, for an instance of its own.
+        pairs: test all pairs of hosts, and not the lab's checks.
+        version: 4 or 6 to test pairs by this IP version alone.
+        backend, allow_binds: of that instance, as for `up`.
     """
+    from emulator.reach.capacity import warning
+
     with _keeping(keep) as place:
         if twin is None and not fresh and target in runs.names():
             lab = attach(target)
             try:
-                return verify_running(lab, bus=bus, capture=capture, place=place)
+                proof = verify_running(lab, bus=bus, capture=capture, place=place, pairs=pairs, version=version)
+                return replace(proof, note=warning(lab.lab))
             finally:
                 lab.close()
         source = source_of(target)
         name = f"{_short_name(source)}-verify-{os.getpid()}"
-        with up(source, name=name, twin=twin, bus=bus, allow_binds=allow_binds) as lab:
+        with up(source, name=name, twin=twin, bus=bus, backend=backend, allow_binds=allow_binds) as lab:
             if twin is not None:
+                from emulator.observe import Player
+
                 player = Player(lab.lab, lab.session, lab.directory, {})
                 for step in lab.lab.twins[twin].steps:
                     player.play(step)  # what it starts in the background ends with the instance
-            return verify_running(lab, twin=twin, bus=bus, capture=capture, place=place)
+            proof = verify_running(lab, twin=twin, bus=bus, capture=capture, place=place, pairs=pairs, version=version)
+            return replace(proof, note=warning(lab.lab))
 
 
 def _keeping(target: str | Path | None) -> contextlib.AbstractContextManager[Keeping | None]:
@@ -321,9 +352,16 @@ def _keeping(target: str | Path | None) -> contextlib.AbstractContextManager[Kee
 
 
 def source_of(target: str) -> Path:
-    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder."""
+    """The lab file of a running lab's name, a shipped lab's name, a lab file or its folder.
+
+    Raises:
+        UsageError: there is none.
+    """
     if target in runs.names():
-        return Path(runs.facts(runs.directory(target))["source"])
+        facts = runs.facts(runs.directory(target))
+        if facts["topology"] is not None:
+            raise UsageError(f"the lab {target} was generated from {facts['topology']}; it has no file, and no twins")
+        return Path(facts["source"])
     return runs.find_source(target)
 
 
@@ -339,18 +377,27 @@ def verify_running(
     bus: Bus | None = None,
     capture: str | Path | None = None,
     place: Keeping | None = None,
+    pairs: bool = False,
+    version: int | None = None,
 ) -> Proof:
-    """Play the scenes of a running lab, and judge its checks from what was recorded.
+    """Play the scenes of a running lab, and judge its checks from what was recorded; or test the pairs of its hosts.
 
     Args:
         twin: the twin that it is broken by.
         capture: write the packets there (pcapng).
         place: keep all of it there.
+        pairs: test all pairs of hosts, and not the lab's checks.
+        version: 4 or 6 to test pairs by this IP version alone.
     """
+    if pairs or not lab.lab.checks:
+        if capture:
+            raise UsageError("the pairs test records no packets", hint=f"wirelab capture {lab.name} -w {capture}")
+        if place is not None:
+            raise UsageError("the pairs test has no evidence to keep", hint=f"wirelab verify {lab.name} --json")
+        return Proof(_pairs_report(lab, bus, version))
+    from emulator.observe import observe
     from emulator.verify.judge import judge
 
-    if not lab.lab.checks:
-        raise UsageError(f"the lab {lab.lab.name} has no checks to prove")
     began = time.monotonic()
     file = Path(capture) if capture else place.capture if place else lab.directory / "capture.pcapng"
     run = _count_run(lab.directory)
@@ -368,6 +415,7 @@ def verify_running(
 
 def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> None:
     from emulator.kept import keep
+    from emulator.plan.compile import compile_plan
     from emulator.report.json import as_dict
     from emulator.run.versions import versions
     from emulator.verify.folder import Kept, plain
@@ -381,6 +429,7 @@ def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> 
         included=facts["included"],
         twin=facts["twin"],
         expected=proof.expected,
+        backend=facts["backend"],
         resolved=plain(lab.lab),
         plan={"lab": plan.lab, "tools": plan.tools, "operations": operations},
         report=as_dict(replace(proof.report, capture=None)),
@@ -388,6 +437,13 @@ def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> 
         versions=versions(plan.tools),
     )
     keep(place, kept, proof.report, len(evidence.frames))
+
+
+def _pairs_report(lab: RunningLab, bus: Bus | None, version: int | None) -> Report:
+    from emulator.verify.matrix import result
+
+    matrix = lab.reach(version=version, bus=bus)
+    return Report(lab.lab.name, (result(matrix),), matrix.seconds, matrix=matrix)
 
 
 def _count_run(directory: Path) -> int:

@@ -5,6 +5,7 @@
     ├── UsageError               2  wrong arguments, or a lab that is (not) running
     ├── LabFileError             2  a wrong lab file: all its problems at once
     └── MachineError             3  the machine lacks something: a tool, a right, a kernel feature
+        └── RightsLacking        3  this process lacks rights that another of the same user may get
 
 Errors are raised low with facts and worded once, by `render`, at the door.
 """
@@ -51,6 +52,14 @@ class MachineError(WirelabError):
     """This machine cannot do what was asked: a tool, a right or a kernel feature is missing."""
 
     exit_status = EXIT_MACHINE
+
+
+class RightsLacking(MachineError):  # noqa: N818 — it names a state, not a kind of mistake
+    """This process lacks capabilities; which ones are wanted beyond the usual ones is in `extra`."""
+
+    def __init__(self, message: str, *, hint: str | None = None, extra: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.extra = tuple(extra)
 
 
 class Problem(NamedTuple):

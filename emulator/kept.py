@@ -252,8 +252,8 @@ def replay(folder: str | Path, *, note: Callable[[str], None] | None = None) -> 
         kept = _kept(place, manifest)
     except FolderError as error:
         raise _wrong(place, str(error)) from None
-    lab = resolve(build(parse(kept.text.encode("utf-8", "surrogatepass"), kept.source),
-                        twin=kept.twin, included=kept.included))  # fmt: skip
+    document = parse(kept.text.encode("utf-8", "surrogatepass"), kept.source)
+    lab = resolve(build(document, twin=kept.twin, included=kept.included), backend=kept.backend)
     other = _difference(kept.resolved, form.plain(lab))
     if other is not None:
         raise _wrong(

@@ -75,5 +75,4 @@ def mac_address(node_index: int, interface_index: int) -> str:
         raise ValueError(f"no MAC address for node {node_index}, interface {interface_index}")
     first, second, third = _MAC_PREFIX
     high, low = divmod(interface_index, 256)
-    octets = (first, second + high, third, node_index >> 8, node_index & 0xFF, low)
-    return ":".join(f"{octet:02x}" for octet in octets)
+    return f"{first:02x}:{second + high:02x}:{third:02x}:{node_index >> 8:02x}:{node_index & 0xFF:02x}:{low:02x}"

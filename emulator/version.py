@@ -1,5 +1,3 @@
-"""The version of Wirelab. Imports nothing."""
+"""The version of this package; its images carry the same."""
 
-from typing import Final
-
-VERSION: Final = "0.1.0"
+VERSION = "0.1.0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -18,8 +19,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNTIME_PACKAGES = (
-    "annotated_types", "argcomplete", "pydantic", "pydantic_core", "pyroute2", "scapy", "typing_inspection",
-    "typing_extensions.py", "yaml", "_yaml",
+    "annotated_types", "argcomplete", "pydantic", "pydantic_core", "scapy", "typing_inspection",
+    "typing_extensions.py", "yaml", "_yaml", "docker", "requests", "urllib3", "idna", "certifi", "charset_normalizer",
 )  # fmt: skip
 
 ORDINARY_ID = 47_110
@@ -36,6 +37,7 @@ class Person:
     home: Path
     python: str
     env: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[int, ...] = ()
 
     @property
     def runs(self) -> Path:
@@ -56,7 +58,7 @@ class Person:
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a command as this person."""
         if os.geteuid() == 0 and self.uid != 0:
-            options |= {"user": self.uid, "group": self.uid, "extra_groups": []}
+            options |= {"user": self.uid, "group": self.uid, "extra_groups": list(self.groups)}
         options.setdefault("cwd", self.home)
         options.setdefault("env", self.environment())
         return subprocess.Popen(list(argv), text=True, **options)
@@ -111,6 +113,21 @@ def _python() -> str:
         if os.path.exists(candidate) and subprocess.run([candidate, "-c", version], check=False).returncode == 0:
             return candidate
     return sys.executable
+
+
+def pytest_configure() -> None:
+    """Commands of the tests can be interrupted, also where the tests run in the background of a shell, which ignores it
+    and hands that on."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The engines of tests/docker, which all workers share, end with the whole run."""
+    if not hasattr(session.config, "workerinput"):
+        from tests.docker import engines
+
+        engines.stop_all(session.config._tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

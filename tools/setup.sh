@@ -1,6 +1,9 @@
 #!/bin/sh
 # Installs what labs need and this machine lacks: system packages through apt (with sudo where needed), Python packages
-# into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need.
+# into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need,
+# "images" what container images can be made with where no registry is in reach, "bench" what the measurements need;
+# Mininet among it, which only root can run. The engine is never started here: a Docker daemon changes the machine's
+# packet filter, so whoever wants one starts it.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -33,9 +36,27 @@ need dhclient isc-dhcp-client
 need unshare util-linux
 need sysctl procps
 need tcpdump tcpdump
+case ${1-} in dev | images)
+    need debootstrap debootstrap
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+    ;;
+esac
 if [ "${1-}" = dev ]; then
+    need dockerd docker.io
+    need docker-compose docker-compose
     need tshark tshark
     command -v chromium-browser >/dev/null 2>&1 || need chromium chromium
+fi
+
+if [ "${1-}" = bench ]; then
+    need cc gcc
+    [ -e /usr/include/stdio.h ] || missing="$missing libc6-dev"
+    [ -e /usr/include/linux/rtnetlink.h ] || missing="$missing linux-libc-dev"
+    need iperf3 iperf3
+    if [ "$(id -u)" = 0 ]; then
+        need mnexec mininet
+        need brctl bridge-utils
+    fi
 fi
 
 python=
@@ -78,8 +99,12 @@ if [ -n "$missing" ]; then
         $sudo rm -f "$policy"
         trap - EXIT INT TERM
         if [ -d /run/systemd/system ]; then
-            for unit in unbound nsd; do
-                case " $missing " in *" $unit "*) $sudo systemctl disable --quiet "$unit" 2>/dev/null || : ;; esac
+            for package in unbound nsd docker.io; do
+                units=$package
+                [ "$package" != docker.io ] || units="docker.service docker.socket containerd.service"
+                case " $missing " in
+                *" $package "*) $sudo systemctl disable --quiet $units 2>/dev/null || : ;;
+                esac
             done
         fi
     fi

@@ -25,6 +25,7 @@ from emulator.capture.outlet import Files
 from emulator.capture.places import RING_OCTETS_MAX
 from emulator.capture.record import Limits, Live, Source, record
 from emulator.errors import CommandFailed, UsageError, WirelabError
+from emulator.run import deputy
 from emulator.run.control import Control, LabGone, enter_user
 
 LIVE_RING_OCTETS_MAX: Final = 16 << 20
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     """Record until standard input ends; returns the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    if deputy.ENVIRONMENT in os.environ:
+        deputy.respect_files()
     gc.disable()  # nothing here makes cycles, and looking for them is a fifth of the work
     directory, output, nodes = Path(arguments[0]), int(arguments[1]), json.loads(arguments[2])
     settings, only = _from_json(arguments[3]), list(arguments[4:])
@@ -132,7 +135,7 @@ class _NewNodes:
 
     def __init__(self, control: Control, sources: Sequence[Source]) -> None:
         self._control = control
-        self._facts = control.directory / "lab.json"
+        self._facts = Path(control.directory) / "lab.json"
         self._known = {source.node: _identity(source) for source in sources}
         self._seen = self._stamp()
         self._epoch = 0

@@ -160,7 +160,7 @@ class _Target:
 
 @contextlib.contextmanager
 def _target(options: argparse.Namespace) -> Iterator[_Target]:
-    target = _wireshark() if options.wireshark else _open(options)
+    target = open_wireshark() if options.wireshark else _open(options)
     try:
         yield target
     finally:
@@ -191,7 +191,12 @@ def _standard_output() -> int:
     return os.dup(1)
 
 
-def _wireshark() -> _Target:
+def open_wireshark() -> _Target:
+    """Start Wireshark on the reading end of a pipe.
+
+    Raises:
+        MachineError: there is none, or it cannot be started.
+    """
     program = shutil.which("wireshark")
     if program is None:
         raise MachineError("there is no program wireshark", hint=tools.package_hint(["wireshark"]))

@@ -24,7 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     """Answer Wireshark's question; returns the exit status. Errors go to standard error, which Wireshark shows."""
     asked = read_arguments(arguments)
     try:
-        return _answer(asked)
+        done = _by_deputy(asked, arguments) if "capture" in asked else None
+        return _answer(asked) if done is None else done
     except WirelabError as error:
         print(render(error), file=sys.stderr)
         return error.exit_status
@@ -33,6 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         print(f"wirelab: {error.strerror or error}", file=sys.stderr)
         return 1
+
+
+def _by_deputy(asked: Mapping[str, str], arguments: Sequence[str]) -> int | None:
+    from emulator.commands import deputy
+
+    lab, _ = read_interface(asked.get("extcap-interface", ""))
+    return deputy.in_lab(lab, deputy.EXTCAP, arguments)
 
 
 def _answer(asked: Mapping[str, str]) -> int:

@@ -6,9 +6,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line, printable
 from emulator.run import runs
+
+if TYPE_CHECKING:
+    from emulator.lab.nodes import Backend
+    from emulator.lab.resolved import ResolvedLab
 
 
 def labs(options: argparse.Namespace) -> int:
@@ -38,15 +43,13 @@ def _title(folder: Path) -> str:
 
 def plan(options: argparse.Namespace) -> int:
     """Show what `up` would do."""
-    from emulator.controller import load_lab
+    from emulator.commands.lifecycle import warn
     from emulator.plan.compile import compile_plan
     from emulator.plan.script import as_script
 
-    source = options.lab
-    if source in runs.names():
-        source = runs.facts(runs.directory(source))["source"]
-    lab, _ = load_lab(source)
+    lab = _lab(options.lab, options.topology, options.backend)
     made = compile_plan(lab)
+    warn(lab)
     if options.form == "json":
         operations = [{**operation.to_json(), "text": operation.describe()} for operation in made.operations]
         print(json.dumps({"lab": made.lab, "tools": made.tools, "operations": operations}, indent=2))
@@ -56,6 +59,22 @@ def plan(options: argparse.Namespace) -> int:
         for number, operation in enumerate(made.operations, 1):
             print(printable(f"{number:>4}  {operation.describe()}"))
     return 0
+
+
+def _lab(source: str | None, topology: str | None, backend: Backend) -> ResolvedLab:
+    """The lab of a file, of a running lab's name, or of the words of a topology."""
+    if (source is None) == (topology is None):
+        raise UsageError("either a lab or a topology", hint="wirelab plan LAB, or wirelab plan --topology single,100")
+    if source is not None and source in runs.names():
+        facts = runs.facts(runs.directory(source))
+        source, topology = facts["source"], facts["topology"]
+    if topology is not None:
+        from emulator.lab.generate import generate
+
+        return generate(topology, backend)
+    from emulator.sources import load_lab
+
+    return load_lab(str(source), backend=backend)[0]
 
 
 def validate(options: argparse.Namespace) -> int:

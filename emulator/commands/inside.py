@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
-from emulator.run import fault_file, runs, spawn, tools
+from emulator.run import running, spawn
 from emulator.run.control import Control, enter_lab
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run a command on a node."""
-    argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    """Run a command on a node, or on several at once."""
+    argv = options.argv
+    if options.all and options.node is not None:
+        raise UsageError("`--all` is every node: no NODE goes with it", hint="wirelab exec LAB --all -- COMMAND…")
+    if not options.all and options.node is None:
+        raise UsageError(
+            "on which node?", hint="wirelab exec LAB NODE -- COMMAND…, or wirelab exec LAB --all -- COMMAND…"
+        )
     if not argv:
         raise UsageError("which command?", hint="wirelab exec LAB NODE -- COMMAND…")
+    from emulator.commands import exec_many
+
+    several = options.all or "," in options.node or exec_many.is_pattern(options.node)
+    if several or options.json or options.timeout is not None:
+        return exec_many.execute_many(options.lab, options.node, argv, as_json=options.json, timeout_s=options.timeout)
     return run_in_node(options.lab, options.node, argv, {})
 
 
 def shell(options: argparse.Namespace) -> int:
     """Open a shell on a node."""
+    from emulator.run import tools
+
     argv = ["bash", "--norc", "-i"] if tools.find("bash") else ["sh", "-i"]
     return run_in_node(options.lab, options.node, argv, {"PS1": f"{options.node}:\\w# "})
 
@@ -33,9 +48,12 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
 
     This process enters the lab for good. Returns the command's exit status, 128 + n when signal n ended it.
     """
-    folder = runs.directory(lab)
-    facts = _node_facts(runs.facts(folder), lab, node)
-    fault_file.check_runs(folder, node)
+    folder = running.directory(lab)
+    facts = _node_facts(running.facts(folder), lab, node)
+    if os.path.exists(os.path.join(folder, running.FAULTS)):
+        from emulator.run import fault_file
+
+        fault_file.check_runs(folder, node)
     try:
         here = os.getcwd()
     except OSError:
@@ -59,8 +77,9 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
         )
     except OSError as error:
         if error.errno == 2:
-            hint = tools.package_hint([argv[0]]) if argv[0] in tools.PACKAGES else None
-            raise MachineError(f"there is no program {argv[0]}", hint=hint) from None
+            from emulator.run import tools
+
+            raise MachineError(f"there is no program {argv[0]}", hint=tools.known_package_hint(argv[0])) from None
         raise CommandFailed(f"cannot run {argv[0]} on {node}: {error.strerror}") from None
     return _wait(pid)
 
@@ -68,11 +87,9 @@ def run_in_node(lab: str, node: str, argv: list[str], env: dict[str, str]) -> in
 def _node_facts(facts: dict[str, Any], lab: str, node: str) -> dict[str, Any]:
     nodes: dict[str, Any] = facts["nodes"]
     if node not in nodes:
-        from difflib import get_close_matches
+        from emulator.commands.exec_many import near
 
-        close = get_close_matches(node, nodes, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"its nodes: {', '.join(nodes)}"
-        raise UsageError(f"the lab {lab} has no node {node}", hint=hint)
+        raise UsageError(f"the lab {lab} has no node {node}", hint=near(list(nodes), node))
     found: dict[str, Any] = nodes[node]
     return found
 

@@ -16,6 +16,8 @@ from emulator.run.control import Control, LabGone
 
 if TYPE_CHECKING:
     from emulator.controller import RunningLab
+    from emulator.lab.resolved import ResolvedLab
+    from emulator.run.engine import Remains
 
 LOG_LINES = 8
 LOG_OCTETS = 8192
@@ -29,9 +31,22 @@ def up(options: argparse.Namespace) -> NoReturn:
     from emulator.commands.progress import progress
 
     began = time.monotonic()
+    if options.topology is not None:
+        from emulator.lab.generate import note
+
+        if told := note(options.topology):
+            print(f"{options.topology}: {told}", file=sys.stderr)
     with progress() as bus:
-        lab = controller.up(options.lab, name=options.name, bus=bus, allow_binds=agreement(options))
+        lab = controller.up(
+            options.lab,
+            topology=options.topology,
+            name=options.name,
+            bus=bus,
+            backend=options.backend,
+            allow_binds=agreement(options),
+        )
     seconds = time.monotonic() - began
+    warn(lab.lab)
     if options.json:
         facts = runs.facts(lab.directory)
         facts.pop("text")
@@ -39,6 +54,14 @@ def up(options: argparse.Namespace) -> NoReturn:
     counts = {"node": lab.lab.nodes, "link": lab.lab.links, "service": lab.services()}
     parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
     _say_and_leave(lab, f"{lab.name} is up: {parts}, {seconds:.1f} s")
+
+
+def warn(lab: ResolvedLab) -> None:
+    """Say on standard error when the lab's own traffic may need more of the machine than there is."""
+    from emulator.reach.capacity import warning
+
+    if told := warning(lab):
+        print(printable(f"wirelab: {told}"), file=sys.stderr)
 
 
 def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:
@@ -54,13 +77,31 @@ def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:
 
 def down(options: argparse.Namespace) -> int:
     """Take labs down."""
+    from emulator.commands.progress import progress
+    from emulator.events import Event
+
     if options.all == bool(options.lab):
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
-    wanted = runs.names() if options.all else options.lab
-    folders = [runs.directory(name) for name in wanted]
-    for folder in folders:
-        runs.stop(folder)
+    from emulator.run import deputy, engine  # here, since `up` has no use for them
+
+    left = engine.remains()
+    lost = {found.name for found in left}
+    names = runs.names()
+    wanted = list(dict.fromkeys([*names, *sorted(lost)])) if options.all else options.lab
+    folders = [runs.directory(name) for name in wanted if name in names or name not in lost]
+    for number, folder in enumerate(folders):
+        holder = deputy.of_lab(folder)
+        with progress() as bus:  # wiped before the next line is printed
+            total = len(folders) if len(folders) > 1 else 0
+            bus.emit(Event("down", f"{folder.name}: waiting for the kernel", number, total))
+            runs.stop(folder)
+            if holder:
+                engine.wait_gone(holder)
         print(f"{folder.name} is down")
+    for found in engine.remains() if folders else left:  # again: a lab whose keeper was killed leaves its own only now
+        if found.name in wanted:
+            engine.clear(found)
+            print(f"{found.name}: {counted(len(found.ids), 'container')} that it left behind removed")
     runs.tidy()
     return 0
 
@@ -73,6 +114,7 @@ def ps(options: argparse.Namespace) -> int:
     if options.lab is not None:
         return _ps_one(options.lab, as_json=options.json)
     rows = [row for row in (_summary(name) for name in runs.names()) if row]
+    rows += [_left_behind(found) for found in _remains()]
     if options.json:
         print(json.dumps(rows))
         return 0
@@ -82,6 +124,10 @@ def ps(options: argparse.Namespace) -> int:
     broken = any(row["faults"] for row in rows)
     table = [["NAME", "LAB", "NODES", "SERVICES", "UP", *(["FAULTS"] if broken else [])]]
     for row in rows:
+        if row["left_behind"]:
+            text = f"has ended, but left {counted(row['left_behind'], 'container')}: wirelab down {row['name']}"
+            table.append([row["name"], "-", str(row["nodes"]), text, "-", *([""] if broken else [])])
+            continue
         bad = [f"{service['service']} on {service['node']} {ending(service)}" for service in row["failed"]]
         state = f"{row['services']} running" + (f"; {'; '.join(bad)}" if bad else "")
         faults = ["; ".join(fault["text"] for fault in row["faults"])] if broken else []
@@ -134,7 +180,20 @@ def _summary(name: str) -> dict[str, Any] | None:
         "services": sum(service["running"] for service in services),
         "failed": [{**entry, "log": _last_lines(folder, entry)} for entry in failed],
         "faults": [fault.as_json() for fault in faults],
+        "left_behind": 0,
     }
+
+
+def _remains() -> list[Remains]:
+    """Containers of labs that have ended; the engine is asked only where there is one."""
+    from emulator.run import engine
+
+    return engine.remains()
+
+
+def _left_behind(found: Remains) -> dict[str, Any]:
+    none: dict[str, Any] = {"lab": None, "source": None, "started": None, "services": 0, "failed": [], "faults": []}
+    return {"name": found.name, **none, "nodes": len(found.nodes), "left_behind": len(found.ids)}
 
 
 def _ps_one(name: str, *, as_json: bool) -> int:

@@ -24,9 +24,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from emulator.errors import EXIT_FAILED, UsageError, WirelabError, render
+from emulator.errors import EXIT_FAILED, RightsLacking, UsageError, WirelabError, render
 from emulator.events import Bus, Event
 from emulator.kept import Keeping
 from emulator.report.json import as_dict, from_dict
@@ -34,6 +34,9 @@ from emulator.report.many import Outcome, as_data, count, exit_status
 from emulator.report.many import render as as_text
 from emulator.run import kernel, runs
 from emulator.verify.verdict import Verdict
+
+if TYPE_CHECKING:
+    from emulator.lab.nodes import Backend
 
 _DOWN_S = 15.0
 """A lab that is taken down has this long before its process is killed, with which it ends all the same."""
@@ -55,11 +58,12 @@ def verify(options: argparse.Namespace) -> int:
 
     jobs = wanted(options)
     began = time.monotonic()
+    argv = partial(_argv, backend=options.backend)
     with progress() as bus, contextlib.ExitStack() as stack:
         if options.keep:
             place = stack.enter_context(Keeping(options.keep))
             jobs = _kept_apart(jobs, place)
-        outcomes = prove_all(jobs, at_once=options.jobs or len(os.sched_getaffinity(0)), argv=_argv, bus=bus)
+        outcomes = prove_all(jobs, at_once=options.jobs or len(os.sched_getaffinity(0)), argv=argv, bus=bus)
         if options.keep:
             _finish(place, jobs)
     return _show(options, outcomes, time.monotonic() - began)
@@ -142,7 +146,7 @@ def wanted(options: argparse.Namespace) -> list[Job]:
             "`-w` keeps the capture of one lab, not of several", hint=f"wirelab verify LAB -w {options.write}"
         )
     if options.all:
-        jobs = [Job(folder.name, folder / "lab.yml") for folder in runs.sources()]
+        jobs = [Job(folder.name, folder / "lab.yml", allow_binds=options.allow_binds) for folder in runs.sources()]
         if not jobs:
             raise UsageError("no labs are shipped here", hint="wirelab verify LAB…")
         return jobs
@@ -151,18 +155,19 @@ def wanted(options: argparse.Namespace) -> list[Job]:
     return [Job(target, source_of(target).absolute(), allow_binds=options.allow_binds) for target in options.lab]
 
 
-def _argv(job: Job) -> list[str]:
+def _argv(job: Job, *, backend: str) -> list[str]:
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from emulator.commands.many import prove; sys.exit(prove())"
-    return [sys.executable, "-c", code, str(job.file), str(os.getpid()), job.keep, "binds" if job.allow_binds else ""]
+    words = [str(job.file), str(os.getpid()), backend, "binds" if job.allow_binds else "", job.keep]
+    return [sys.executable, "-c", code, *words]
 
 
 def prove() -> int:
-    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]`, and
-    keep the verification in the folder `sys.argv[3]`, unless that is empty. The user has agreed to what the file's
-    `binds` name if `sys.argv[4]` is `binds`; nobody can be asked here."""
+    """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]` (0: for
+    whoever started this one), with the backend `sys.argv[3]`, and with its binds, to which nobody can be asked here, if
+    `sys.argv[4]` says so; keep the verification in the folder `sys.argv[5]`, unless that is empty."""
     kernel.die_with_parent(signal.SIGKILL)
-    if os.getppid() != int(sys.argv[2]):
+    if int(sys.argv[2]) not in (0, os.getppid()):
         return EXIT_FAILED
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     bus = Bus()
@@ -170,9 +175,19 @@ def prove() -> int:
     from emulator import controller
 
     try:
-        report = controller.verify(
-            sys.argv[1], keep=sys.argv[3] or None, fresh=True, bus=bus, allow_binds=sys.argv[4] == "binds"
-        ).report
+        backend: Backend = "docker" if sys.argv[3] == "docker" else "netns"
+        try:
+            proof = controller.verify(
+                sys.argv[1],
+                keep=sys.argv[5] or None,
+                fresh=True,
+                bus=bus,
+                backend=backend,
+                allow_binds=bool(sys.argv[4]),
+            )
+        except RightsLacking as error:
+            return _by_deputy(error)
+        report = proof.report
     except WirelabError as error:
         _say({"error": render(error).removeprefix("wirelab: "), "status": error.exit_status})
         return error.exit_status
@@ -187,6 +202,15 @@ def prove() -> int:
         return EXIT_FAILED
     _say({"report": as_dict(report)})
     return 0
+
+
+def _by_deputy(error: RightsLacking) -> int:
+    if os.geteuid() == 0:
+        raise error
+    from emulator.commands import deputy, deputy_container
+
+    words = [sys.argv[1], "0", *sys.argv[3:6]]
+    return deputy_container.start(deputy.PROVE, words, name="verify", stays=False, extra=error.extra)
 
 
 def _say(message: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ def verify(options: argparse.Namespace) -> int:
     judge again what was kept."""
     if options.replay is not None:
         return _replay(options)
+    _check_pairs(options)
     if options.all or len(options.lab) != 1:
         from emulator.commands import many
 
@@ -35,6 +36,9 @@ def verify(options: argparse.Namespace) -> int:
             bus=bus,
             capture=options.write,
             keep=options.keep,
+            pairs=options.pairs,
+            version=options.ip,
+            backend=options.backend,
             allow_binds=agreement(options),
         )
     return show(options, proof)
@@ -44,6 +48,7 @@ def _replay(options: argparse.Namespace) -> int:
     """Judge again what is kept in a folder, of one lab or of several."""
     given = {
         "LAB": options.lab, "--all": options.all, "--break": options.twin, "-w": options.write, "--keep": options.keep,
+        "--pairs": options.pairs, "--ip": options.ip,
     }  # fmt: skip
     for name, value in given.items():
         if value:
@@ -71,6 +76,8 @@ def show(options: argparse.Namespace, proof: Proof) -> int:
     from emulator.report.junit import render as as_junit
     from emulator.report.text import render as as_text
 
+    if proof.note:
+        note(proof.note)
     if options.junit:
         Path(options.junit).write_text(as_junit(proof.report), encoding="utf-8")
     if options.json:
@@ -84,6 +91,21 @@ def show(options: argparse.Namespace, proof: Proof) -> int:
         if proof.twin is not None:
             print(_twin_line(proof.twin, proof))
     return 0 if proof.report.success else 1
+
+
+def _check_pairs(options: argparse.Namespace) -> None:
+    if not options.pairs:
+        if options.ip:
+            raise UsageError("`--ip` goes with `--pairs`", hint=f"wirelab verify LAB --pairs --ip {options.ip}")
+        return
+    if options.all or len(options.lab) > 1:
+        raise UsageError("`--pairs` tests one lab, not several", hint="wirelab verify LAB --pairs")
+    if options.twin:
+        raise UsageError("`--pairs` does not go with `--break`, which is about checks")
+    if options.write:
+        raise UsageError("`--pairs` records no packets", hint="wirelab capture LAB -w FILE")
+    if options.keep:
+        raise UsageError("`--pairs` has no evidence to keep", hint="wirelab verify LAB --pairs --json")
 
 
 def _twin_line(twin: str, proof: Proof) -> str:

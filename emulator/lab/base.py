@@ -69,6 +69,9 @@ PAGE_PATTERN = r"^/[A-Za-z0-9._~/-]*$"
 DNS_NAME_PATTERN = r"^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?$"
 
 MODE_PATTERN = r"^[0-7]{3}$"
+IMAGE_PATTERN = r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$"
+USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,31})?$"
+CAPABILITY_PATTERN = r"^[A-Z][A-Z_]{1,30}$"
 
 PATTERNS = {
     WORD_PATTERN: "small letters, digits and hyphens, at most 48",
@@ -79,6 +82,9 @@ PATTERNS = {
     PAGE_PATTERN: "a path such as /index.html of letters, digits and . _ ~ - /",
     DNS_NAME_PATTERN: "a domain name",
     MODE_PATTERN: "three octal digits such as 755, in quotes",
+    IMAGE_PATTERN: "an image's name such as debian:bookworm-slim",
+    USER_PATTERN: "a user, or user:group, by names or numbers",
+    CAPABILITY_PATTERN: "a capability without CAP_ such as SYS_PTRACE (capabilities(7))",
 }
 """What each pattern asks for, in words."""
 

@@ -5,30 +5,15 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator
 
+from emulator.lab.resolved import Bind
+
 _FORM = re.compile(r"(?P<source>[^:]+)(:(?P<target>[^:]+?))?(:(?P<mode>ro|rw))?")
 _OURS = ("/proc", "/sys", "/dev", "/run/wirelab", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 """Places of a node that are Wirelab's."""
-
-
-@dataclass(frozen=True)
-class Bind:
-    """A file or folder of the machine that a node sees.
-
-    Attributes:
-        source: its path on the machine; relative ones have been joined to the lab file's folder. Links in it and `..`
-            are not resolved: what it stands for is found out, and shown, when the user is asked.
-        target: its path in the node, absolute.
-        read_only: the node cannot change it.
-    """
-
-    source: str
-    target: str
-    read_only: bool
 
 
 def _parts(text: str) -> tuple[str, str, bool]:

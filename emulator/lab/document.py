@@ -39,7 +39,8 @@ class Document:
 
     Attributes:
         text_places: the first character of a scalar that stands in the file letter by letter, behind its quote.
-        sources: path → other paths from which settings were merged into it (a node's group and kind).
+        sources: path → other paths from which settings were merged into it (a node's range, group and kind).
+        rows: the place in the file of each link, once ranges are written out; empty when each stands for itself.
         twin: the name of the twin whose patch was merged into `value`; the patch stands at `break`, name, `patch`.
     """
 
@@ -50,6 +51,13 @@ class Document:
     text_places: Mapping[Path, Place] = field(default_factory=dict)
     sources: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     twin: str | None = None
+    rows: tuple[int, ...] = ()
+
+    def written(self, path: Path) -> Path:
+        """`path` with the number that a link has in the file."""
+        if self.rows and path[:1] == ("links",) and len(path) > 1 and isinstance(path[1], int):
+            return ("links", self.rows[path[1]], *path[2:])
+        return path
 
     def problem(
         self, path: Path, message: str, hint: str | None = None, *, key: bool = False, offset: int = 0
@@ -62,6 +70,7 @@ class Document:
         """
         if self.twin is not None:
             message = f"with the twin '{self.twin}': {message}"
+        path = self.written(path)
         if offset and path in self.text_places and self.twin is None:
             line, column = self.text_places[path]
             return Problem(self.file, line, column + offset, message, hint)
@@ -79,7 +88,7 @@ class Document:
                 yield ("break", self.twin, "patch", *path[:length])
         for length in range(len(path), -1, -1):
             yield path[:length]
-            for source in self.sources.get(path[:2], ()) if length > 2 else ():
+            for source in self.sources.get(path[:2], ()) if length >= 2 else ():
                 yield (*source, *path[2:length])
 
 

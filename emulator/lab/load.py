@@ -13,6 +13,7 @@ from emulator.errors import LabFileError, UsageError
 from emulator.lab.document import MAX_OCTETS, Document, Path, parse
 from emulator.lab.model import LabSpec
 from emulator.lab.problems import Problems, near
+from emulator.lab.ranges import override, size, write_out
 from emulator.lab.wording import is_echo, problem
 
 MAX_INHERITED = 1_000_000
@@ -77,9 +78,12 @@ def build(document: Document, *, twin: str | None = None, included: Mapping[str,
         raise LabFileError([document.problem((), "expected a mapping with the keys `name`, `nodes` and `links`")])
     if twin is not None:
         document = replace(document, value=_patched(document, twin), twin=twin)
+    document, wrong_ranges = write_out(document)
     value, sources = _inherit(document)
     document = replace(document, sources=sources)
     problems = Problems(document)
+    for wrong in wrong_ranges:
+        problems.note(wrong)
     _check_groups(value, problems)
     try:
         spec = LabSpec.model_validate(value)
@@ -135,11 +139,11 @@ def _patched(document: Document, twin: str) -> Any:
 def _inherit(document: Document) -> tuple[dict[str, Any], dict[Path, tuple[Path, ...]]]:
     """Nodes with the settings of their kind and group merged under their own, and where those settings stand."""
     value = dict(document.value)
-    sources: dict[Path, tuple[Path, ...]] = {}
+    sources = dict(document.sources)
     nodes, kinds, groups = (_mapping(value.get(key)) for key in ("nodes", "kinds", "groups"))
     if not nodes:
         return value, sources
-    sizes = {name: _size(settings) for part in (kinds, groups) for name, settings in part.items()}
+    sizes = {name: size(settings) for part in (kinds, groups) for name, settings in part.items()}
     total = 0
     merged: dict[str, Any] = {}
     for name, node in nodes.items():
@@ -155,8 +159,9 @@ def _inherit(document: Document) -> tuple[dict[str, Any], dict[Path, tuple[Path,
         if total > MAX_INHERITED:
             text = f"more than {MAX_INHERITED:,} settings once those of kinds and groups are given to their nodes"
             raise LabFileError([document.problem(("nodes", name), text, key=True)])
-        merged[name] = _override(_override(in_kind, in_group), own)
-        sources["nodes", name] = (("groups", str(group)), ("kinds", str(kind)))
+        merged[name] = override(override(in_kind, in_group), own)
+        path: Path = ("nodes", name)
+        sources[path] = (*document.sources.get(path, ()), ("groups", str(group)), ("kinds", str(kind)))
     value["nodes"] = merged
     return value, sources
 
@@ -165,30 +170,16 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _size(value: Any) -> int:
-    if isinstance(value, dict):
-        return 1 + sum(_size(item) for item in value.values())
-    return 1 + sum(_size(item) for item in value) if isinstance(value, list) else 1
-
-
-def _override(settings: Any, own: Any) -> Any:
-    """`settings` with `own` merged over them. As in a merge patch null takes an inherited setting away; a null that
-    takes nothing away stays and is judged as what it is."""
-    if not isinstance(own, dict) or not isinstance(settings, dict):
-        return own
-    result = dict(settings)
-    for key, value in own.items():
-        if value is None and settings.get(key) is not None:
-            del result[key]
-        else:
-            result[key] = _override(settings.get(key), value)
-    return result
-
-
 def _check_groups(value: Mapping[str, Any], problems: Problems) -> None:
     """Nodes name groups that exist, and no service is asked for by an empty value, which would be none."""
     groups = sorted(_mapping(value.get("groups")))
-    for part, key in (("kinds", "kind"), ("kinds", "group"), ("groups", "group")):
+    for part, key in (
+        ("kinds", "kind"),
+        ("kinds", "group"),
+        ("groups", "group"),
+        ("kinds", "count"),
+        ("groups", "count"),
+    ):
         for name, settings in _mapping(value.get(part)).items():
             if key in _mapping(settings):
                 problems.add((part, name, key), f"`{key}` can be said of a node only", key=True)

@@ -63,9 +63,17 @@ break:
         """\
 A node is a host, a router or a switch, with network interfaces, a host name and files of its own. `{}` after a node's
 name takes all defaults. Interfaces come from `links`; name one under `interfaces` to give it an address. Addresses
-that are left out are chosen, and so are MACs and static routes, the same ones every time.""",
+that are left out are chosen, and so are MACs and static routes, the same ones every time.
+
+`count` makes many nodes of one entry: `pc: {count: 30}` is pc1 to pc30. The short form of a name with a count is a
+range, `pc1..pc30`, which can also begin elsewhere (`pc31..pc60`) and keep zeros (`pc01..pc30`). One of them that is
+named by itself, too, has its own settings over those of the range. Links and the `on` of steps take ranges and names
+with a count. Counts and ranges make at most 10,000 nodes; `wirelab up --topology` makes whole labs of a few words.""",
         """\
 nodes:
+  desk1..desk20: {about: a desk}
+  desk7: {about: the desk by the window}
+  guest: {count: 3}
   pc: {interfaces: {eth0: dhcp}}
   home:
     kind: router
@@ -102,10 +110,13 @@ nodes:
         "LinkSpec",
         """\
 A link is a cable between two interfaces. `[pc1, sw]` takes the next free interface of each; `pc1:eth0` takes this
-one. The ports of a switch are named after the node at the other end.""",
+one. The ports of a switch are named after the node at the other end. `[h1..h100, sw]` is a hundred cables into one
+switch, `[a1..a9, a2..a10]` nine cables that make a row.""",
         """\
 links:
   - [pc1, sw]
+  - [h1..h100, sw]
+  - ["desk1..desk20:eth0", sw]
   - [pc2:eth1, sw]
   - {endpoints: [sw, home:lan], mtu: 1400, rate: 10mbit}
 """,

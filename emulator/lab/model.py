@@ -77,7 +77,11 @@ Rate = Annotated[int, BeforeValidator(_rate, json_schema_input_type=int | str), 
 class LinkSpec(Model):
     """A cable between two interfaces. Short form: the list of its two ends."""
 
-    endpoints: tuple[str, str] = Field(description="`node` or `node:interface`, twice.", examples=[["pc1", "sw"]])
+    endpoints: tuple[str, str] = Field(
+        description="`node` or `node:interface`, twice. A range of nodes, or a name with a `count`, stands for a cable "
+        "each: to the one node at the other end, or one by one to a range as long as it.",
+        examples=[["pc1", "sw"], ["h1..h100", "sw"]],
+    )
     mtu: int | None = Field(None, ge=68, le=65535, description="Octets; default: `defaults.mtu`.")
     offload: bool | None = Field(
         None, description="Leave checksum and segmentation offload on: faster, and captures show frames above the MTU."
@@ -258,6 +262,9 @@ class DefaultsSpec(Model):
 
     mtu: int = Field(1500, ge=68, le=65535, description="Octets, of all links.")
     offload: bool = Field(False, description="Checksum and segmentation offload of all links.")
+    routes: Literal["computed", "given"] = Field(
+        "computed", description="`given`: nodes have the routes that the file gives them, and no others."
+    )
 
 
 class LabSpec(Model):
@@ -270,7 +277,9 @@ class LabSpec(Model):
     )
     kinds: dict[Kind, NodeForm] = Field(default_factory=dict, description="Node settings for all nodes of a kind.")
     groups: dict[str, NodeForm] = Field(default_factory=dict, description="Node settings for nodes that name it.")
-    nodes: dict[str, NodeForm] = Field(min_length=1, description="Hosts, routers and switches by name.")
+    nodes: dict[str, NodeForm] = Field(
+        min_length=1, description="Hosts, routers and switches by name; `h1..h100` is a hundred of them."
+    )
     links: tuple[LinkForm, ...] = Field((), description="Cables.")
     zones: dict[str, ZoneSpec] = Field(default_factory=dict, description="DNS zones by name, with the final dot.")
     scenes: tuple[SceneSpec, ...] = Field((), description="What `verify` does, in order.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from ipaddress import ip_interface, ip_network
 from typing import Annotated, Any, Literal
@@ -10,9 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from emulator.lab.base import (
+    CAPABILITY_PATTERN,
+    IMAGE_PATTERN,
     MAC_PATTERN,
     MODE_PATTERN,
     SYSCTL_PATTERN,
+    USER_PATTERN,
     VARIABLE_PATTERN,
     WORD_PATTERN,
     Addresses,
@@ -28,6 +32,9 @@ from emulator.lab.binds import Binds
 from emulator.lab.services import Services
 
 Kind = Literal["host", "router", "switch"]
+
+Backend = Literal["netns", "docker"]
+"""What a node is made of: a network namespace, or a container of the Docker Engine."""
 
 FILE_PLACES = ("/run", "/tmp", "/var/tmp", "/dev/shm", "/var/log")  # noqa: S108 - each node has its own
 """Folders of which each node has its own, in which a lab file may put files."""
@@ -91,6 +98,23 @@ def _file(value: Any) -> Any:
 
 def _program(value: Any) -> Any:
     return {"run": value} if isinstance(value, (str, list)) else value
+
+
+def _memory(value: Any) -> Any:
+    """`256M` and the like → octets."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)([kmgKMG]?)(?:i?[bB])?", value)
+    if match is None:
+        raise ValueError(f"expected an amount of memory such as 256M or 1G, not '{value}'")
+    return int(match[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[match[2].lower()]
+
+
+def _capability(value: str) -> str:
+    """By its plain name: the engine takes CAP_SYS_PTRACE and ALL, too, but what Wirelab starts would not get them."""
+    if value.startswith("CAP_") or value == "ALL":
+        raise ValueError(f"expected a capability without CAP_ such as SYS_PTRACE, not '{value}'")
+    return value
 
 
 def _private_path(value: str) -> str:
@@ -290,8 +314,42 @@ class NodeSpec(Model):
     """A node: a host, a router or a switch."""
 
     kind: Kind = Field("host", description="A switch forwards frames, a router forwards packets, a host does neither.")
+    backend: Backend | None = Field(
+        None,
+        description="`netns`: a network namespace; `docker`: a container. Default: `docker` with an `image`, else what "
+        "`--backend` says, else `netns`. A switch is never a container.",
+    )
+    image: Annotated[str, Field(pattern=IMAGE_PATTERN)] | None = Field(
+        None,
+        description="The container image; default: one of Wirelab's own that has what the node's services need.",
+        examples=["nginx:1.27"],
+    )
+    cmd: Command | None = Field(None, description="What a container runs instead of its image's command.")
+    user: str | None = Field(
+        None,
+        pattern=USER_PATTERN,
+        description="The user of a container's processes, as `docker run --user` takes it.",
+        examples=["nobody"],
+    )
+    cpus: float | None = Field(
+        None, gt=0, le=1024, description="How many processors a container may use.", examples=[0.5]
+    )
+    memory: Annotated[int, BeforeValidator(_memory, json_schema_input_type=str | int), Field(ge=6 << 20)] | None = (
+        Field(None, description="How much memory a container may use: octets, or `256M`.", examples=["256M"])
+    )
+    cap_add: tuple[Annotated[str, Field(pattern=CAPABILITY_PATTERN), AfterValidator(_capability)], ...] = Field(
+        (), description="Capabilities that a container has beside the usual ones.", examples=[["SYS_PTRACE"]]
+    )
     group: str | None = Field(
         None, description="The group of `groups` whose settings the node takes.", examples=["office"]
+    )
+    count: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        strict=True,
+        description="So many nodes with these settings: `h` with `count: 3` is `h1..h3`, which is h1, h2 and h3.",
+        examples=[100],
     )
     about: str | None = Field(
         None, description="What the node stands for.", examples=["a laptop that starts with nothing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -16,12 +17,15 @@ from emulator.lab.checks.frames import CommandOutput
 from emulator.lab.document import Path
 from emulator.lab.load import Lab, load
 from emulator.lab.model import LabSpec, StepSpec
-from emulator.lab.nodes import BridgeSpec, NodeSpec
+from emulator.lab.nodes import Backend, BridgeSpec, NodeSpec
 from emulator.lab.problems import Problems, near
 from emulator.lab.resolved import (
+    CA_FILE,
+    NO_SERVICES,
     SWITCH_BRIDGE,
     AnyAddress,
     Bridge,
+    Container,
     File,
     Interface,
     Node,
@@ -34,7 +38,6 @@ from emulator.lab.resolved import (
     client_name,
 )
 from emulator.lab.routing import compute_routes
-from emulator.lab.services import CA_FILE
 from emulator.lab.services_check import check_services
 from emulator.lab.topology import Topology, build_topology, split_place
 from emulator.lab.zones import build_zones
@@ -45,13 +48,16 @@ def resolve_file(path: FilePath, *, twin: str | None = None) -> ResolvedLab:
     return resolve(load(path, twin=twin))
 
 
-def resolve(lab: Lab) -> ResolvedLab:
+def resolve(lab: Lab, *, backend: Backend = "netns") -> ResolvedLab:
     """`lab` with every address, MAC, route, zone, template and filter filled in.
+
+    Args:
+        backend: what nodes are made of of which the file does not say it.
 
     Raises:
         LabFileError: with all problems at once.
     """
-    return _Resolver(lab).run()
+    return _Resolver(lab, backend).run()
 
 
 def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]:
@@ -64,9 +70,13 @@ def _escaped(lookup: Callable[[str], str | None]) -> Callable[[str], str | None]
     return find
 
 
+_OF_CONTAINERS = ("image", "cmd", "user", "cpus", "memory", "cap_add")
+
+
 class _Resolver:
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, backend: Backend) -> None:
         self.spec: LabSpec = lab.spec
+        self.backend = backend
         self.included = lab.included
         self.problems = Problems(lab.document)
         self.topology: Topology
@@ -329,18 +339,44 @@ class _Resolver:
             routes=routes,
             dns=tuple(server for server in servers if server is not None),
             sysctls={key: str(value) for key, value in spec.sysctls.items()},
-            env={**(self._trust() if spec.kind != "switch" else {}), **spec.env},
+            env={**(self._trust if spec.kind != "switch" else {}), **spec.env},
             exec=tuple(tuple(references.expand(word, lookup) for word in command) for command, lookup in commands),
             nat=spec.nat,
             firewall=spec.firewall,
-            services=spec.services,
+            services=spec.services if any(value is not None for _, value in spec.services) else NO_SERVICES,
             bridges=tuple(self._bridges(name, spec)),
             hosts=tuple((host, address) for host, address in hosts if address is not None),
             files=tuple(self._files(name, spec)),
             programs=tuple(self._programs(name, spec)),
             binds=resolve_binds(spec.binds, posixpath.dirname(self.problems.document.file)),
+            container=self._container(name, spec),
         )
 
+    def _container(self, name: str, spec: NodeSpec) -> Container | None:
+        """What is said of a node that is a container; a switch never is one."""
+        asked = "docker" if spec.image is not None else None
+        chosen = spec.backend or asked or ("netns" if spec.kind == "switch" else self.backend)
+        given = [key for key in _OF_CONTAINERS if getattr(spec, key) not in (None, ())]
+        if chosen == "netns" or spec.kind == "switch":
+            if spec.kind == "switch":
+                given = [*given, *(["backend"] if spec.backend == "docker" else [])]
+            elif spec.backend is None:
+                given = []  # they count once the lab is built of containers
+            for key in given:
+                why = "a switch is never a container" if spec.kind == "switch" else "the node is no container"
+                self.problems.add(("nodes", name, key.replace("_", "-")), f"`{key.replace('_', '-')}`: {why}")
+            return None
+        lookup = self._lookup(("nodes", name, "cmd"))
+        return Container(
+            image=spec.image,
+            cmd=None if spec.cmd is None else tuple(references.expand(word, lookup) for word in spec.cmd),
+            user=spec.user or "",
+            cpus=spec.cpus,
+            memory_bytes=spec.memory,
+            capabilities=spec.cap_add,
+        )
+
+    @functools.cached_property
     def _trust(self) -> dict[str, str]:
         """What makes programs trust the lab's CA (SSL_CTX_load_verify_locations(3), curl(1)), in a lab with TLS."""
         servers = (node.services.http for node in self.spec.nodes.values())

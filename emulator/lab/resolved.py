@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
+from typing import TYPE_CHECKING
 
-from emulator.lab.binds import Bind
-from emulator.lab.checks.base import Check
-from emulator.lab.model import BreakSpec
-from emulator.lab.nodes import FirewallSpec, Kind, NatSpec
-from emulator.lab.services import Services
+if TYPE_CHECKING:  # the model takes a third of a second to import, and a generated lab has no use for it
+    from emulator.lab.checks.base import Check
+    from emulator.lab.model import BreakSpec
+    from emulator.lab.nodes import FirewallSpec, Kind, NatSpec
+    from emulator.lab.services import Services
 
 AnyAddress = IPv4Address | IPv6Address
 AnyInterface = IPv4Interface | IPv6Interface
@@ -33,6 +34,18 @@ SWITCH_BRIDGE = "br0"
 """The name of the bridge that makes a switch."""
 
 LOOPBACK = "lo"
+
+CA_FILE = "/run/wirelab/ca.pem"
+"""The certificate of the lab's CA, on every node of a lab with TLS."""
+
+
+def parent_zone(zone: str, zones: Mapping[str, object]) -> str | None:
+    """The deepest of `zones` above `zone`; None for the root and where there is none."""
+    while zone != ".":
+        zone = zone.partition(".")[2] or "."
+        if zone in zones:
+            return zone
+    return None
 
 
 def client_name(interface: str, *, alone: bool) -> str:
@@ -117,6 +130,53 @@ class Program:
 
 
 @dataclass(frozen=True)
+class Bind:
+    """A file or folder of the machine that a node sees.
+
+    Attributes:
+        source: its path on the machine; relative ones have been joined to the lab file's folder. Links in it and `..`
+            are not resolved: what it stands for is found out, and shown, when the user is asked.
+        target: its path in the node, absolute.
+        read_only: the node cannot change it.
+    """
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the file says about a node that is a container.
+
+    Attributes:
+        image: None: one of Wirelab's own.
+        cmd: None: the image's own.
+        cpus, memory_bytes: limits; None: none.
+        capabilities: beside the usual ones, without CAP_.
+    """
+
+    image: str | None = None
+    cmd: tuple[str, ...] | None = None
+    user: str = ""
+    cpus: float | None = None
+    memory_bytes: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+class NoServices:
+    """What a node without daemons has in the place of `Services`."""
+
+    dnsmasq: None = None
+    unbound: None = None
+    nsd: None = None
+    http: None = None
+
+
+NO_SERVICES = NoServices()
+
+
+@dataclass(frozen=True)
 class Route:
     """A static route; `to` is None for the default route."""
 
@@ -128,7 +188,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Node:
-    """A node. `dns` are the servers of its /etc/resolv.conf."""
+    """A node. `dns` are the servers of its /etc/resolv.conf; `container` is None for a network namespace."""
 
     name: str
     kind: Kind
@@ -141,12 +201,13 @@ class Node:
     exec: tuple[tuple[str, ...], ...]
     nat: NatSpec | None
     firewall: FirewallSpec | None
-    services: Services
+    services: Services | NoServices
     bridges: tuple[Bridge, ...] = ()
     hosts: tuple[tuple[str, AnyAddress], ...] = ()
     files: tuple[File, ...] = ()
     programs: tuple[Program, ...] = ()
     binds: tuple[Bind, ...] = ()
+    container: Container | None = None
 
     def interface(self, name: str) -> Interface:
         """The interface called `name`; KeyError when there is none."""

@@ -23,6 +23,9 @@ from emulator.lab.topology import Topology
 MAX_ROUTES = 1_000_000
 """Routes of all routers of a lab together, at most."""
 
+MAX_NEIGHBOURS = 200_000
+"""Pairs of a router and something else on one network, at most; each pair is looked at."""
+
 
 @dataclass(frozen=True)
 class _Choice:
@@ -71,7 +74,7 @@ class _Network:
                 if not _hides(spec, choice):
                     listeners[choice.via.version].setdefault(choice.other.node, []).append((router, choice))
         for version, told in listeners.items():
-            self.ways[version] = {router: _ways_to(router, told) for router in self.routers}
+            self.ways[version] = {router: _ways_to(router, told, len(self.routers)) for router in self.routers}
 
     def choices(self, node: str) -> Iterator[_Choice]:
         """Every router that `node` can send to, one address of each version per interface."""
@@ -110,11 +113,12 @@ class _Network:
         return result
 
 
-def _ways_to(target: str, listeners: Mapping[str, list[tuple[str, _Choice]]]) -> dict[str, _Hop]:
-    """From every router that hears of `target` the first hop on a shortest way: breadth first, so no way is a loop."""
+def _ways_to(target: str, listeners: Mapping[str, list[tuple[str, _Choice]]], routers: int) -> dict[str, _Hop]:
+    """From every router that hears of `target`, of all `routers` at most, the first hop on a shortest way: breadth
+    first, so no way is a loop."""
     ways = {target: _Hop(0)}
     queue = deque([target])
-    while queue:
+    while queue and len(ways) < routers:
         router = queue.popleft()
         for listener, choice in listeners.get(router, ()):
             if listener not in ways:
@@ -123,8 +127,22 @@ def _ways_to(target: str, listeners: Mapping[str, list[tuple[str, _Choice]]]) ->
     return ways
 
 
+def _check_neighbours(spec: LabSpec, topology: Topology, problems: Problems) -> None:
+    """Who has how many routers beside it is looked at one by one."""
+    for segment in topology.segments.values():
+        routers = sum(spec.nodes[node].kind == "router" for node, _ in segment.members)
+        if routers * len(segment.members) > MAX_NEIGHBOURS:
+            text = f"{routers:,} routers on one network of {len(segment.members):,} need too many routes"
+            problems.add(("nodes", segment.members[0][0]), text, "defaults: {routes: given}", key=True)
+            problems.stop()
+
+
 def compute_routes(spec: LabSpec, topology: Topology, problems: Problems) -> Mapping[str, tuple[Route, ...]]:
     """Routes of every host and router: the given ones, then the computed ones."""
+    if spec.defaults.routes == "given":
+        nodes = (name for name, node in spec.nodes.items() if node.kind != "switch")
+        return {name: tuple(_given(name, spec, topology, problems)) for name in nodes}
+    _check_neighbours(spec, topology, problems)
     network = _Network(spec, topology)
     if len(network.routers) * len(network.attached) > MAX_ROUTES:
         text = f"{len(network.routers):,} routers with {len(network.attached):,} networks"

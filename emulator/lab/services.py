@@ -20,9 +20,6 @@ from emulator.lab.base import (
     as_list,
 )
 
-CA_FILE = "/run/wirelab/ca.pem"
-"""The certificate of the lab's CA, on every node of a lab with TLS."""
-
 
 def _range(value: Any) -> Any:
     """`192.168.1.100-192.168.1.199` → both ends."""

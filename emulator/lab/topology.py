@@ -201,7 +201,7 @@ class _Ends:
         """The node and, when given, the interface of one end; None when it is wrong."""
         node, interface = split_place(text)
         path: Path = ("links", index, side)
-        if path not in self.problems.document.places:
+        if self.problems.document.written(path) not in self.problems.document.places:
             path = ("links", index, "endpoints", side)
         if node not in self.spec.nodes:
             self.problems.add(path, f"no node '{node}'", near(node, self.spec.nodes))

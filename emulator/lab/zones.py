@@ -10,7 +10,7 @@ from ipaddress import IPv6Address
 
 from emulator.lab.model import LabSpec, RecordSpec, ZoneSpec
 from emulator.lab.problems import Problems, near
-from emulator.lab.resolved import AnyAddress, Record, Zone
+from emulator.lab.resolved import AnyAddress, Record, Zone, parent_zone
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?|\*")
 
@@ -34,15 +34,6 @@ def is_below(name: str, zone: str) -> bool:
 def enclosing_zone(name: str, zones: Mapping[str, object]) -> str | None:
     """The deepest of `zones` that `name` is in."""
     return name if name in zones else parent_zone(name, zones)
-
-
-def parent_zone(zone: str, zones: Mapping[str, object]) -> str | None:
-    """The deepest of `zones` above `zone`; None for the root and where there is none."""
-    while zone != ".":
-        zone = zone.partition(".")[2] or "."
-        if zone in zones:
-            return zone
-    return None
 
 
 def _valid_name(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from emulator.lab.resolved import Node, Program, ResolvedLab
 from emulator.plan import ops, workshop
+from emulator.plan.containers import create_container
 from emulator.plan.firewall import rules
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import Service
@@ -40,7 +41,11 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
 
 def _nodes(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
-        yield ops.CreateNode(node.name, ipv6=node.ipv6, forwards=node.forwards)
+        if node.container is not None:
+            yield create_container(node, node.container)
+    for node in lab.nodes.values():
+        if node.container is None:
+            yield ops.CreateNode(node.name, ipv6=node.ipv6, forwards=node.forwards)
     for node in lab.nodes.values():
         for bridge in node.bridges:
             yield ops.CreateBridge(
@@ -107,7 +112,7 @@ def _settings(lab: ResolvedLab) -> Iterator[ops.Operation]:
 
 def _binds(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
-        for bind in node.binds:
+        for bind in () if node.container else node.binds:  # a container has them from its making on
             yield ops.BindPath(node.name, bind.source, bind.target, bind.read_only)
 
 
@@ -188,7 +193,9 @@ def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[o
     servers = [entry for entry in everything if entry not in programs and entry not in clients]
     for group in (servers, clients, programs):
         for node, service in group:
-            yield ops.StartProcess(node.name, service.name, service.argv, dict(node.env), service.restart)
+            yield ops.StartProcess(
+                node.name, service.name, service.argv, dict(node.env), service.rootless, service.restart
+            )
         for node, service in group:
             if service.ready is not None:
                 yield ops.WaitUntil(node.name, service.name, service.ready)
@@ -199,14 +206,19 @@ def _daemons(lab: ResolvedLab, services: dict[str, list[Service]]) -> Iterator[o
 def _tools(
     lab: ResolvedLab, services: dict[str, list[Service]], operations: tuple[ops.Operation, ...]
 ) -> tuple[str, ...]:
-    tools = {tool for group in services.values() for service in group for tool in service.tools}
+    """The programs that this machine must have: a container brings what runs in it, but it is set up from outside."""
+    inside = {node.name for node in lab.nodes.values() if node.container is not None}
+    tools = {tool for node, group in services.items() if node not in inside for one in group for tool in one.tools}
     if any(isinstance(operation, ops.LimitRate) for operation in operations):
         tools.add("tc")
     if any(isinstance(operation, ops.LoadRules) for operation in operations):
         tools |= {"iptables-restore", "iptables-save", "conntrack"}
-    tools |= {_program(operation.argv) for operation in operations if isinstance(operation, ops.RunCommand)}
-    tools |= {_program(step.argv) for scene in lab.scenes for step in scene.steps if step.action == "run"}
-    if any(step.action in ("freeze", "partition") for scene in lab.scenes for step in scene.steps):
+    commands = [operation for operation in operations if isinstance(operation, ops.RunCommand)]
+    tools |= {_program(operation.argv) for operation in commands if operation.node not in inside}
+    everything = [step for scene in lab.scenes for step in scene.steps]
+    steps = [step for step in everything if step.action == "run"]
+    tools |= {_program(step.argv) for step in steps if not set(step.nodes) <= inside}
+    if any(step.action in ("freeze", "partition") for step in everything):
         tools.add("nft")
     tools = {tool for tool in tools if "/" not in tool}  # a path is the node's own file
     tools |= workshop.tools(lab)

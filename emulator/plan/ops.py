@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -31,11 +31,14 @@ class Operation:
     """One step of a build."""
 
     registry: ClassVar[dict[str, type[Operation]]] = {}
+    is_flat: ClassVar[bool] = True
+    """Whether JSON gives back every value as it was."""
 
     node: str
 
     def __init_subclass__(cls) -> None:
         Operation.registry[cls.__name__] = cls
+        cls.is_flat = not any(kind.startswith(("tuple", "Condition")) for kind in cls.__annotations__.values())
 
     def describe(self) -> str:
         """What it does, in one line."""
@@ -65,6 +68,23 @@ def from_json(data: Mapping[str, Any]) -> Operation:
     if "condition" in values:
         values["condition"] = Condition(**values["condition"])
     return kind(**values)
+
+
+def to_row(operation: Operation) -> list[Any]:
+    """The operation as plain data in as few words as can be: its kind, then the values of its fields in order."""
+    if operation.is_flat:
+        return [type(operation).__name__, *vars(operation).values()]
+    return [type(operation).__name__, *dataclasses.asdict(operation).values()]
+
+
+def from_row(row: Sequence[Any]) -> Operation:
+    """The operation that `to_row` gave, also when its values went through JSON."""
+    kind, *values = row
+    made = Operation.registry[kind]
+    if made.is_flat:
+        return made(*values)
+    fields = dataclasses.fields(made)
+    return from_json({"op": kind, **{field.name: value for field, value in zip(fields, values, strict=True)}})
 
 
 @dataclass(frozen=True)
@@ -291,12 +311,11 @@ class WriteFile(Operation):
         return f"write {self.path} in {self.node} ({len(self.content.encode())} octets)"
 
     def shell(self) -> str:
-        mode = "" if self.mode == 0o644 else f'\nchmod {self.mode:o} "$lab"/{quote([self.node + self.path])}'
-        put = f"put {quote([self.node, self.path])}"
+        put = f"put {quote([self.node, self.path])}" + ("" if self.mode == 0o644 else f" {self.mode:o}")
         if self.content and not self.content.endswith("\n"):
-            return f"printf %s {quote([self.content])} | {put}{mode}"
+            return f"printf %s {quote([self.content])} | {put}"
         end = _end_of(self.content)
-        return f"{put} <<'{end}'\n{self.content}{end}{mode}"
+        return f"{put} <<'{end}'\n{self.content}{end}"
 
 
 @dataclass(frozen=True)
@@ -338,8 +357,8 @@ class PutFile(Operation):
         return f"put {self.source} into {self.node} as {self.path}"
 
     def shell(self) -> str:
-        source, target = quote([f"{WORKSHOP}/{self.source}"]), quote([self.node + self.path])
-        return f'install -D -m {self.mode:o} "$lab"/{source} "$lab"/{target}'
+        source = quote([f"{WORKSHOP}/{self.source}"])
+        return f'put {quote([self.node, self.path])} {self.mode:o} <"$lab"/{source}'
 
 
 @dataclass(frozen=True)
@@ -367,12 +386,13 @@ class BindPath(Operation):
 
 @dataclass(frozen=True)
 class StartProcess(Operation):
-    """A daemon in the foreground, as a process of the node; its output is kept. `restart` is `on-failure` when it is
-    started again after it failed, else nothing."""
+    """A daemon in the foreground, as a process of the node; its output is kept. With `rootless` a container runs it as
+    its image's user. `restart` is `on-failure` when it is started again after it failed, else nothing."""
 
     service: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    rootless: bool = False
     restart: str = ""
 
     def describe(self) -> str:

@@ -2,7 +2,46 @@
 
 from __future__ import annotations
 
+from emulator.plan.containers import CreateContainer
 from emulator.plan.ops import Plan
+
+_NAMESPACES = """\
+# It needs no root and leaves nothing behind: everything lives in new namespaces and ends with this script.
+set -eu
+if [ -z "${WIRELAB_INSIDE-}" ]; then
+    WIRELAB_INSIDE=1 exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \\
+        --uts --ipc sh "$0" "$@"
+fi
+"""
+
+_CONTAINERS = """\
+# It needs root and the Docker Engine, since some nodes are containers; it removes them when it ends.
+set -eu
+if [ -z "${WIRELAB_INSIDE-}" ]; then
+    WIRELAB_INSIDE=1 exec unshare --net --mount --uts --ipc sh "$0" "$@"
+fi
+end() {
+    docker ps --all --quiet --filter label=wirelab.script=$$ | xargs -r docker rm --force --volumes >/dev/null
+}
+trap end EXIT
+trap 'exit 1' HUP INT TERM
+"""
+
+_HIDE_NAMES = """\
+mkdir -p /run/netns
+mount -t tmpfs tmpfs /run/netns
+"""
+
+_MAKE_CONTAINER = """
+# A container with an empty network namespace; `ip` knows that namespace by the name of the node.
+make_container() {
+    node=$1
+    shift
+    id=$(docker run --detach --init --network none --label wirelab.script=$$ "$@")
+    echo "$id" >"$lab/$node.container"
+    ip netns attach "$node" "$(docker inspect --format '{{.State.Pid}}' "$id")"
+}
+"""
 
 _PROLOGUE = """\
 #!/bin/sh
@@ -11,19 +50,12 @@ _PROLOGUE = """\
 #     sh {lab}.sh                                    build it and open a shell
 #     sh {lab}.sh in_node NODE COMMAND...            build it, run one command in a node, take it all back
 #
-# It needs no root and leaves nothing behind: everything lives in new namespaces and ends with this script.
-set -eu
-if [ -z "${{WIRELAB_INSIDE-}}" ]; then
-    WIRELAB_INSIDE=1 exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc \\
-        --uts --ipc sh "$0" "$@"
-fi
-PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+{start}PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 resolv_conf=$(readlink -f /etc/resolv.conf)
-mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /mnt
 lab=/mnt
-mkdir -p /run/netns "$lab/log"
-
+{hide_run}mkdir -p /run/netns "$lab/log"
+{make_container}
 # The places that only one node sees.
 make_places() {{
     mkdir -p "$lab/$1/etc" "$lab/$1/run" "$lab/$1/tmp"
@@ -33,8 +65,9 @@ make_places() {{
 
 # Standard input becomes a file that only one node sees.
 put() {{
-    mkdir -p "$(dirname "$lab/$1$2")"
+{put_container}    mkdir -p "$(dirname "$lab/$1$2")"
     cat >"$lab/$1$2"
+    chmod "${{3-644}}" "$lab/$1$2"
 }}
 
 in_ns() {{
@@ -45,7 +78,7 @@ in_ns() {{
 in_node() {{
     node=$1
     shift
-    ip netns exec "$node" unshare --uts sh -c '
+{in_container}    ip netns exec "$node" unshare --uts sh -c '
         own=$1 resolv_conf=$2
         shift 2
         hostname "${{own##*/}}"
@@ -91,9 +124,39 @@ fi
 """
 
 
+_IN_CONTAINER = """\
+    if [ -e "$lab/$node.container" ]; then
+        user=$(cat "$lab/$node.user" 2>/dev/null || echo root)
+        docker exec --interactive --user "${as-$user}" "$(cat "$lab/$node.container")" "$@"
+        return
+    fi
+"""
+
+_PUT_CONTAINER = """\
+    if [ -e "$lab/$1.container" ]; then
+        as=root in_node "$1" sh -c '
+            mkdir -p "$(dirname "$1")" && cat >"$1" && { chmod "$2" "$1" || :; }
+        ' sh "$2" "${3-644}"
+        return
+    fi
+"""
+
+
+def _prologue(plan: Plan) -> str:
+    containers = any(isinstance(operation, CreateContainer) for operation in plan.operations)
+    return _PROLOGUE.format(
+        lab=plan.lab,
+        start=_CONTAINERS if containers else _NAMESPACES,
+        hide_run=_HIDE_NAMES if containers else "mount -t tmpfs tmpfs /run\n",
+        make_container=_MAKE_CONTAINER if containers else "",
+        put_container=_PUT_CONTAINER if containers else "",
+        in_container=_IN_CONTAINER if containers else "",
+    )
+
+
 def as_script(plan: Plan) -> str:
     """`plan` as a POSIX shell script."""
-    parts = [_PROLOGUE.format(lab=plan.lab)]
+    parts = [_prologue(plan)]
     last = ""
     for operation in plan.operations:
         kind = type(operation).__name__

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emulator.lab.resolved import Node, ResolvedLab, Zone
-from emulator.lab.services import CA_FILE
-from emulator.lab.zones import parent_zone
+from emulator.lab.resolved import CA_FILE, Node, ResolvedLab, Zone, parent_zone
 from emulator.plan.ops import Operation, Prepare, PutFile, quote
 from emulator.plan.services.base import HOME
 from emulator.plan.services.http import CERTIFICATE, KEY

@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from emulator.report import pairs
 from emulator.verify.verdict import Report, Result, Verdict
 
 
 def as_dict(report: Report) -> dict[str, Any]:
-    """The report as plain data; `capture` is there when it is known where the packets are."""
+    """The report as plain data; `capture` is there when it is known where the packets are, and the
+    keys of `pairs.as_dict` when pairs of hosts were tested."""
     data: dict[str, Any] = {
         "lab": report.lab,
         "checks": [
@@ -28,6 +30,8 @@ def as_dict(report: Report) -> dict[str, Any]:
     }
     if report.capture is not None:
         data["capture"] = report.capture
+    if report.matrix is not None:
+        data |= pairs.as_dict(report.matrix)
     return data
 
 

@@ -6,6 +6,7 @@ import textwrap
 from itertools import groupby
 
 from emulator.errors import printable
+from emulator.report import pairs
 from emulator.verify.verdict import Report, Result, Verdict
 
 _COLOURS = {Verdict.PASS: "32", Verdict.FAIL: "31;1", Verdict.UNKNOWN: "33;1"}
@@ -29,6 +30,8 @@ def render(report: Report, *, width: int = 100, colour: bool = False) -> str:
             *(line for result in results for line in check_lines(result, names, width, colour)),
             "",
         ]
+    if report.matrix:
+        lines.append(pairs.render(report.matrix, width=width).removesuffix("\n"))
     if report.capture:
         lines.append(f"packets: {printable(report.capture)}")
     return "\n".join([*lines, summary(report)]) + "\n"

@@ -3,9 +3,10 @@
     python -I -S agent.py RUN_DIRECTORY
 
 It takes one JSON object a line on standard input, `{"id", "node", "argv", "env", "stdin", "timeout_s", "cwd",
-"unattended"}`, and gives one a line on standard output for each command that ended, `{"id", "status", "stdout",
-"stderr", "began_ns", "ended_ns"}` or `{"id", "error", "errno"}`. `{"stop": id}` asks a command to end (SIGTERM, and
-SIGKILL when it does not). When standard input ends, it kills what still runs, but for unattended commands, and ends.
+"unattended", "tools"}`, and gives one a line on standard output for each command that ended, `{"id", "status",
+"stdout", "stderr", "began_ns", "ended_ns"}` or `{"id", "error", "errno"}`. `{"stop": id}` asks a command to end
+(SIGTERM, and SIGKILL when it does not). When standard input ends, it kills what still runs, but for unattended
+commands, and ends. With `tools` a command is one of this machine's own, also where the node is a container.
 Octets that are not UTF-8 travel as lone surrogates (PEP 383).
 """
 
@@ -40,19 +41,22 @@ class Agent:
         self._control = control
         self._jobs = jobs
         self._spaces: dict[str, spawn.Spaces] = {}
+        self._tools: dict[str, spawn.Spaces] = {}
         self._epoch = 0
         self._crowd = execute.Crowd()
         self._ids: dict[execute.Running, Any] = {}
         self._waiting: list[dict[str, Any]] = []
         self._buffer = b""
         self._open = True
+        self._open_files = spawn.allow_many_files()
         self._crowd.watch(jobs)
 
     def run(self) -> None:
         """Serve until the jobs end."""
         while self._open:
-            while self._waiting and len(self._ids) < AT_ONCE:
-                self._start(self._waiting.pop(0))
+            room = AT_ONCE - len(self._ids)
+            now, self._waiting = self._waiting[:room], self._waiting[room:]
+            self._start(now)
             for running, finished in self._crowd.wait():
                 self._answer(self._ids.pop(running), finished)
             if self._crowd.readable:
@@ -71,13 +75,10 @@ class Agent:
         messages = [json.loads(line) for line in lines if line]
         self._waiting += [message for message in messages if "stop" not in message]
         self._forget_former()
-        unknown = [job["node"] for job in self._waiting if job["node"] not in self._spaces]
-        for node in dict.fromkeys(unknown):
-            try:
-                self._spaces.update(self._control.node_spaces([node]))
-            except (OSError, WirelabError) as error:
-                self._refuse([job for job in self._waiting if job["node"] == node], error)
-                self._waiting = [job for job in self._waiting if job["node"] != node]
+        for tools in (False, True):
+            wanted = [job["node"] for job in self._waiting if job.get("tools", False) is tools]
+            known = self._tools if tools else self._spaces
+            self._find([node for node in dict.fromkeys(wanted) if node not in known], tools=tools)
         self._stop({message["stop"] for message in messages if "stop" in message})
 
     def _forget_former(self) -> None:
@@ -86,14 +87,29 @@ class Agent:
             epoch = self._control.ask("epoch")[0]["epoch"]
             if epoch != self._epoch:
                 self._epoch = epoch
-                for spaces in self._spaces.values():
-                    for descriptor in spaces:
-                        os.close(descriptor)
+                for spaces in (*self._spaces.values(), *self._tools.values()):
+                    spaces.close()
                 self._spaces.clear()
+                self._tools.clear()
+
+    def _find(self, nodes: list[str], *, tools: bool) -> None:
+        """Ask for the namespaces of nodes, all at once; one by one when that fails, to refuse only the one."""
+        if not nodes:
+            return
+        try:
+            (self._tools if tools else self._spaces).update(self._control.node_spaces(nodes, tools=tools))
+            return
+        except (OSError, WirelabError) as error:
+            if len(nodes) == 1:
+                self._refuse([job for job in self._waiting if job["node"] in nodes], error)
+                self._waiting = [job for job in self._waiting if job["node"] not in nodes]
+                return
+        for node in nodes:
+            self._find([node], tools=tools)
 
     def _stop(self, wanted: set[Any]) -> None:
         while any(job["id"] in wanted for job in self._waiting):  # asked to end before it was its turn
-            self._start(self._waiting.pop(0))
+            self._start([self._waiting.pop(0)])
         for running, number in self._ids.items():
             if number in wanted:
                 running.ask_to_end(GRACE_S)
@@ -102,22 +118,34 @@ class Agent:
         for job in jobs:
             _say({"id": job["id"], "error": str(error), "errno": getattr(error, "errno", None) or 5})
 
-    def _start(self, job: dict[str, Any]) -> None:
-        try:
-            running = execute.Running(
-                self._spaces[job["node"]],
-                job["argv"],
-                spawn.environment(job["node"], job.get("env")),
-                job.get("stdin", "").encode("utf-8", "surrogateescape"),
-                job["timeout_s"],
-                job.get("cwd", "/"),
-                unattended=job.get("unattended", False),
-            )
-        except OSError as error:
-            self._refuse([job], error)
-            return
-        self._ids[running] = job["id"]
-        self._crowd.add(running)
+    def _start(self, jobs: list[dict[str, Any]]) -> None:
+        """Start jobs; when this returns, each runs its program or was refused."""
+        begun = []
+        for job in jobs:
+            try:
+                begun.append((job, self._begin(job)))
+            except OSError as error:
+                self._refuse([job], error)
+        for job, running in begun:
+            try:
+                running.confirm()
+            except OSError as error:
+                self._refuse([job], error)
+                continue
+            self._ids[running] = job["id"]
+            self._crowd.add(running)
+
+    def _begin(self, job: dict[str, Any]) -> execute.Running:
+        return execute.Running(
+            (self._tools if job.get("tools") else self._spaces)[job["node"]],
+            job["argv"],
+            spawn.environment(job["node"], job.get("env")),
+            job.get("stdin", "").encode("utf-8", "surrogateescape"),
+            job["timeout_s"],
+            job.get("cwd", "/"),
+            unattended=job.get("unattended", False),
+            open_files=self._open_files,
+        )
 
     def _answer(self, job_id: Any, finished: execute.Finished) -> None:
         _say(

@@ -11,11 +11,11 @@ from emulator.plan.ops import Operation, Plan
 
 
 class Hands(Protocol):
-    """What carries operations out. Operations of one kind that follow each other may be done together: `execute` may
-    keep them until `flush`, which then raises what `execute` did not."""
+    """What carries operations out. Several may be done together: `execute` may keep an operation until another one
+    needs it, or until `flush`; these then raise what it did not. When one has raised, what was kept is forgotten."""
 
     def execute(self, operation: Operation) -> None:
-        """Do `operation`, now or at the next flush."""
+        """Do `operation`, now or later."""
 
     def flush(self) -> None:
         """Do everything that was kept."""
@@ -31,12 +31,8 @@ def apply(plan: Plan, hands: Hands, told: Callable[[Operation, int, int], None])
         WirelabError: an operation failed; all that was done before has been undone.
     """
     done: list[Operation] = []
-    last: type[Operation] | None = None
     try:
         for number, operation in enumerate(plan.operations):
-            if last is not None and type(operation) is not last:
-                hands.flush()
-            last = type(operation)
             told(operation, number, len(plan.operations))
             done.append(operation)
             hands.execute(operation)

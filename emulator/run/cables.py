@@ -47,7 +47,7 @@ def set_cable(lab: ResolvedLab, session: Session, place: str, *, plugged: bool, 
         fresh = [entry for entry in (end, peer) if not entry.bridge]
         commands += [(entry, ["neighbour", "flush", "dev", entry.name]) for entry in fresh]
     for interface, words in commands:
-        result = session.run_one(interface.node, ["ip", *words], timeout_s=10)
+        result = session.run_one(interface.node, ["ip", *words], timeout_s=10, tools=True)
         if result.status != 0:
             raise CommandFailed(f"cannot switch {interface.place}: {result.stderr.strip()}")
 

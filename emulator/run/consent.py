@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from emulator.errors import UsageError, one_line
-from emulator.lab.binds import Bind
 from emulator.run.view import Shared
+
+if TYPE_CHECKING:
+    from emulator.lab.resolved import Bind
 
 
 class Wish(NamedTuple):

@@ -8,13 +8,12 @@ import os
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from emulator.errors import CommandFailed
 from emulator.run import kernel, spawn
 
-NODES_A_MESSAGE = kernel.FDS_A_MESSAGE // 3
+NODES_A_MESSAGE = kernel.FDS_A_MESSAGE // len(spawn.Spaces._fields)
 
 
 class LabGone(CommandFailed):
@@ -24,8 +23,9 @@ class LabGone(CommandFailed):
 class Control:
     """A connection to the first process of the lab in `directory`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = directory
+        self.lab = os.path.basename(directory)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         try:
             folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -35,7 +35,7 @@ class Control:
                 os.close(folder)
         except OSError as error:
             self._socket.close()
-            raise LabGone(f"the lab {directory.name} is not running: {error.strerror}") from None
+            raise LabGone(f"the lab {self.lab} is not running: {error.strerror}") from None
 
     def __enter__(self) -> Control:
         return self
@@ -66,7 +66,7 @@ class Control:
         except OSError:
             payload, received = b"", []
         if not payload:
-            raise LabGone(f"the lab {self.directory.name} has ended")
+            raise LabGone(f"the lab {self.lab} has ended")
         answer = json.loads(payload)
         if "error" in answer:
             for descriptor in received:
@@ -75,18 +75,22 @@ class Control:
         return answer, received
 
     def own_spaces(self) -> Mapping[str, int]:
-        """Descriptors of the lab's own namespaces, user, mnt, uts, ipc, net and pid, and of the folder `private`."""
+        """Descriptors of the lab's own namespaces, mnt, uts, ipc, net and pid, of the folder `private`, and of the user
+        namespace if the lab has its own."""
         answer, fds = self.ask("hello")
         return dict(zip(answer["spaces"], fds, strict=True))
 
-    def node_spaces(self, nodes: Sequence[str]) -> dict[str, spawn.Spaces]:
-        """Descriptors of the namespaces of `nodes`."""
+    def node_spaces(self, nodes: Sequence[str], *, tools: bool = False) -> dict[str, spawn.Spaces]:
+        """Descriptors of the namespaces of `nodes`; with `tools` of a container its network, but this machine's files,
+        for programs that set it up or look at it."""
         result: dict[str, spawn.Spaces] = {}
         for start in range(0, len(nodes), NODES_A_MESSAGE):
             part = list(nodes[start : start + NODES_A_MESSAGE])
-            _, fds = self.ask("enter", nodes=part)
-            for index, node in enumerate(part):
-                result[node] = spawn.Spaces(*fds[3 * index : 3 * index + 3])
+            answer, fds = self.ask("enter", nodes=part, tools=tools)
+            numbers = iter(fds)
+            for node, (fields, confinement) in zip(part, answer["nodes"], strict=True):
+                own = {field: next(numbers) for field in fields}
+                result[node] = spawn.Spaces(**own, confinement=confinement)
         return result
 
     def node_networks(self, nodes: Sequence[str]) -> dict[str, int]:
@@ -98,6 +102,11 @@ class Control:
             result.update(zip(part, fds, strict=True))
         return result
 
+    def view_of_proc(self) -> int:
+        """The descriptor of a fresh mount of /proc, as the lab's processes see it."""
+        _, fds = self.ask("proc")
+        return fds[0]
+
     def services(self) -> list[dict[str, Any]]:
         """The lab's services and how those that ended ended."""
         answer, _ = self.ask("services")
@@ -108,8 +117,10 @@ class Control:
 def enter_user(spaces: Mapping[str, int]) -> None:
     """Move this process into the lab's user namespace alone, for good: it has power over the lab, and outlives it.
 
-    The process must have one thread.
+    The process must have one thread. A lab with containers has no user namespace of its own.
     """
+    if "user" not in spaces:
+        return
     kernel.setns(spaces["user"], kernel.CLONE_NEWUSER)
     if os.geteuid() != 0:
         os.setresgid(0, 0, 0)
@@ -119,17 +130,19 @@ def enter_user(spaces: Mapping[str, int]) -> None:
 def enter_lab(spaces: Mapping[str, int]) -> None:
     """Move this process into the lab's user and IPC namespaces, and its children into the PID namespace, for good.
 
-    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it.
+    The process must have one thread. It keeps its own mounts, since the lab's /proc does not know it. In a lab with
+    containers each child goes into the PID namespace of its node (`spawn.start`).
     """
     enter_user(spaces)
     kernel.setns(spaces["ipc"], kernel.CLONE_NEWIPC)
-    kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
+    if "user" in spaces:
+        kernel.setns(spaces["pid"], kernel.CLONE_NEWPID)
 
 
-def is_alive(directory: Path) -> bool:
+def is_alive(directory: str | os.PathLike[str]) -> bool:
     """Whether a lab's processes hold the lock of its run directory."""
     try:
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return False
     try:

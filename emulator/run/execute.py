@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from emulator.run import spawn
 
@@ -16,8 +17,7 @@ OUTPUT_LIMIT = 16 << 20
 """Octets of output that are kept of each stream of a command; a runaway command cannot fill the memory."""
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """How a command ended. `status` is negative for a signal, None when its time was over."""
 
     status: int | None
@@ -28,7 +28,7 @@ class Finished:
 
 
 class Running:
-    """A command that has been started in a node; feed it to a `Crowd` to wait for it."""
+    """A command that has been begun in a node. `confirm` it, then feed it to a `Crowd` to wait for its end."""
 
     def __init__(
         self,
@@ -40,19 +40,40 @@ class Running:
         cwd: str,
         *,
         unattended: bool = False,
+        output_limit: int = OUTPUT_LIMIT,
+        told: Callable[[bool, bytes], None] | None = None,
+        open_files: tuple[int, int] | None = None,
     ) -> None:
+        """Begin a command.
+
+        Args:
+            stdin: what it reads.
+            timeout_s: after so many seconds it is killed.
+            unattended: it outlives this process.
+            output_limit: octets that are kept of each of its streams.
+            told: is called with each piece of output, which is not kept then; and with whether it is an error's.
+            open_files: see `spawn.begin`.
+
+        Raises:
+            OSError: no process could be made.
+        """
         self.unattended = unattended
         self.began_ns = time.time_ns()
         self.deadline = time.monotonic() + timeout_s
         self.timed_out = False
+        self.cut = False
         self.output: dict[int, bytearray] = {}
         self._stdin = stdin
-        read_in, write_in = os.pipe2(os.O_CLOEXEC)
-        read_out, write_out = os.pipe2(os.O_CLOEXEC)
-        read_err, write_err = os.pipe2(os.O_CLOEXEC)
-        self.write_in, self.read_out, self.read_err = write_in, read_out, read_err
+        self._sweep = False
+        self._output_limit = output_limit
+        self._told = told
+        self.pidfd = -1
+        ends: list[int] = []
         try:
-            self.pid = spawn.start(
+            for _ in range(3):
+                ends += os.pipe2(os.O_CLOEXEC)
+            read_in, self.write_in, self.read_out, write_out, self.read_err, write_err = ends
+            self._begun = spawn.begin(
                 spaces,
                 argv,
                 env,
@@ -61,17 +82,31 @@ class Running:
                 stderr=write_err,
                 die_with_parent=not unattended,
                 cwd=cwd,
+                open_files=open_files,
             )
         except OSError:
-            for descriptor in (write_in, read_out, read_err):
+            for descriptor in ends:
                 os.close(descriptor)
             raise
-        finally:
-            for descriptor in (read_in, write_out, write_err):
+        for descriptor in (read_in, write_out, write_err):
+            os.close(descriptor)
+        self.pid = self._begun.pid
+        self.output = {self.read_out: bytearray(), self.read_err: bytearray()}
+        os.set_blocking(self.write_in, False)
+
+    def confirm(self) -> None:
+        """Wait until the program runs.
+
+        Raises:
+            OSError: it could not be started; nothing of it is left.
+        """
+        try:
+            spawn.confirm(self._begun)
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            for descriptor in (self.write_in, self.read_out, self.read_err):
                 os.close(descriptor)
-        self.pidfd = os.pidfd_open(self.pid)
-        self.output = {read_out: bytearray(), read_err: bytearray()}
-        os.set_blocking(write_in, False)
+            raise
 
     def feed(self) -> bool:
         """Write more of standard input; returns whether there is more to write."""
@@ -90,15 +125,25 @@ class Running:
     def drain(self, descriptor: int) -> bool:
         """Read what is there; returns whether the stream is still open."""
         part = os.read(descriptor, 65536)
-        room = OUTPUT_LIMIT - len(self.output[descriptor])
+        if self._told is not None:
+            if part:
+                self._told(descriptor == self.read_err, part)
+            return bool(part)
+        room = self._output_limit - len(self.output[descriptor])
         self.output[descriptor] += part[:room]
+        self.cut = self.cut or len(part) > room
         return bool(part)
 
-    def ask_to_end(self, grace_s: float) -> None:
-        """Send SIGTERM to the command and its children; after `grace_s` seconds it is killed."""
+    def ask_to_end(self, grace_s: float, number: int = signal.SIGTERM, *, sweep: bool = False) -> None:
+        """Send a signal to the command and its children; after `grace_s` seconds it is killed.
+
+        Args:
+            sweep: children that are still there when it has ended are killed: a shell's `command &` ignores SIGINT.
+        """
+        self._sweep = sweep
         self.deadline = min(self.deadline, time.monotonic() + grace_s)
         with contextlib.suppress(OSError):
-            os.killpg(self.pid, signal.SIGTERM)
+            os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """Its time is over."""
@@ -110,6 +155,9 @@ class Running:
         """Take the exit status of a command that has ended, and what it had still written."""
         if self.write_in >= 0:
             os.close(self.write_in)
+        if self._sweep:
+            with contextlib.suppress(OSError):  # before its number is given back, so it can be no other's
+                os.killpg(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         ended_ns = time.time_ns()
         for descriptor in (self.read_out, self.read_err):
@@ -154,8 +202,8 @@ class Crowd:
         """Wait until at least one ends, and return those that did; an end is the program's, not that of its pipes."""
         self.readable = False
         while self._running or self._watched is not None:
-            soonest = min((running.deadline for running in self._running.values()), default=None)
-            events = self._selector.select(None if soonest is None else max(0.0, soonest - time.monotonic()))
+            soonest = min((running.deadline for running in self._running.values()), default=math.inf)
+            events = self._selector.select(None if soonest == math.inf else max(0.0, soonest - time.monotonic()))
             ended: list[Running] = []
             for key, _ in events:
                 running: Running = key.data
@@ -202,5 +250,7 @@ def run(
         OSError: it could not be started.
     """
     crowd = Crowd()
-    crowd.add(Running(spaces, argv, env, stdin, timeout_s, cwd))
+    running = Running(spaces, argv, env, stdin, timeout_s, cwd)
+    running.confirm()
+    crowd.add(running)
     return crowd.wait()[0][1]

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emulator.errors import CommandFailed
-
-FILE = "faults.json"
+from emulator.run.running import FAULTS
 
 Kind = Literal["unplug", "freeze", "kill", "partition"]
 
@@ -49,10 +48,10 @@ class Fault:
         return {key: value for key, value in asdict(self).items() if value} | {"text": self.describe()}
 
 
-def read(directory: Path) -> tuple[Fault, ...]:
+def read(directory: str | os.PathLike[str]) -> tuple[Fault, ...]:
     """The faults of the lab in `directory`, the oldest first."""
     try:
-        entries = json.loads((directory / FILE).read_text(encoding="utf-8"))
+        entries = json.loads(Path(directory, FAULTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ()
     return tuple(
@@ -65,7 +64,7 @@ def states(faults: Iterable[Fault]) -> dict[str, str]:
     return {fault.target: _STATES[fault.kind] for fault in faults if fault.kind in _STATES and ":" not in fault.target}
 
 
-def check_runs(directory: Path, node: str) -> None:
+def check_runs(directory: str | os.PathLike[str], node: str) -> None:
     """Refuse to start anything on a node that is frozen or off.
 
     Raises:
@@ -74,9 +73,8 @@ def check_runs(directory: Path, node: str) -> None:
     state = states(read(directory)).get(node)
     if state:
         word = "continue" if state == "frozen" else "restart"
-        raise CommandFailed(
-            f"{node} is {state}: nothing runs there", hint=f"wirelab fault {directory.name} {word} {node}"
-        )
+        hint = f"wirelab fault {os.path.basename(directory)} {word} {node}"
+        raise CommandFailed(f"{node} is {state}: nothing runs there", hint=hint)
 
 
 class Ledger:
@@ -109,6 +107,6 @@ class Ledger:
         self._write([fault for fault in self.read() if fault not in faults])
 
     def _write(self, faults: Sequence[Fault]) -> None:
-        fresh = self._directory / f"{FILE}.new"
+        fresh = self._directory / f"{FAULTS}.new"
         fresh.write_text(json.dumps([asdict(fault) for fault in faults]), encoding="utf-8")
-        fresh.replace(self._directory / FILE)
+        fresh.replace(self._directory / FAULTS)

@@ -100,6 +100,7 @@ class Faults:
             self._kill_service(target)
             return
         self._check_node(target)
+        self._check_power(target)
         with self._ledger.held():
             self._kill(target)
 
@@ -112,6 +113,7 @@ class Faults:
         if ":" in target:
             return self._restart_service(target)
         self._check_node(target)
+        self._check_power(target)
         with self._ledger.held():
             return self._restart([target])
 
@@ -204,6 +206,13 @@ class Faults:
         if node not in self._lab.nodes:
             raise UsageError(f"the lab {self._directory.name} has no node {node}", hint=near(node, self._lab.nodes))
 
+    def _check_power(self, node: str) -> None:
+        if self._lab.nodes[node].container is not None:
+            raise UsageError(
+                f"{node} is a container: its power cannot be cut, it would lose its cables for good",
+                hint=f"{self._hint(f'freeze {node}')}, or a lab of namespaces: wirelab up LAB --backend netns",
+            )
+
     def _cables(self, node: str) -> list[str]:
         return [interface.name for interface in self._lab.nodes[node].interfaces if interface.peer]
 
@@ -224,7 +233,7 @@ class Faults:
             raise
 
     def _filter(self, node: str, rules: str) -> None:
-        result = self._session.run_one(node, ["nft", "-f", "-"], stdin=rules, timeout_s=10)
+        result = self._session.run_one(node, ["nft", "-f", "-"], stdin=rules, timeout_s=10, tools=True)
         if result.status != 0:
             said = result.stderr.strip()
             if "not supported" in said:
@@ -276,7 +285,7 @@ class Faults:
         argv = ("ip", "neighbour", "flush", "nud", "failed", "nud", "incomplete")
         down = states(self.now())
         hosts = [node for node in nodes if self._lab.nodes[node].kind != "switch" and node not in down]
-        self._session.run(Job(node, argv, timeout_s=10) for node in hosts)
+        self._session.run(Job(node, argv, timeout_s=10, tools=True) for node in hosts)
 
     # Services
 

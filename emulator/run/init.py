@@ -1,11 +1,16 @@
 """The lab's first process. Run as a program, standard library only:
 
-    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD [SHARED]
+    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD [ENGINE_SOCKET [SHARED]]
 
 It becomes two processes. The *keeper* stays outside: it makes the run directory, and removes it when the lab has ended,
 however it ended. The *init* is the first process of the lab's own user, network, mount, PID, UTS and IPC namespaces: it
 holds the nodes' namespaces, starts services, reaps orphans and records how services ended. When it ends, the kernel
 takes back everything. Until the builder says `commit`, both end as soon as the lifeline pipe closes.
+
+A lab with containers (ENGINE_SOCKET is given) needs root and has no user namespace of its own, since the containers'
+network namespaces belong to the machine's. Its init stays in the machine's PID namespace, which is above those of the
+containers, so that it can start processes there; the processes of its other nodes have a PID namespace whose first
+process, the *anchor*, ends with the init. When the init has ended, the keeper removes the lab's containers.
 
 Requests come over the socket RUN_DIRECTORY/ctl, one JSON object a message; file descriptors travel beside them.
 """
@@ -14,15 +19,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import resource
 import selectors
-import shutil
 import signal
 import socket
-import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -31,67 +33,38 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from emulator.run import kernel, power, spawn, view
+from emulator.run import id_maps, kernel, places, power, run_directory, spawn, view
 from emulator.run.service import Service
 
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
-OWN_FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
-
-
-class StartError(Exception):
-    """The lab's first process cannot start; `kind` tells the caller how to word it."""
-
-    def __init__(self, kind: str, number: int, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-        self.number = number
+_NOWHERE = spawn.Spaces(-1, -1, -1)
 
 
 def main(arguments: list[str]) -> int:
     """Make the run directory and the namespaces, then keep them. Returns the exit status of the keeper."""
     directory, lab, lifeline, ready = arguments[0], arguments[1], int(arguments[2]), int(arguments[3])
+    socket_path = arguments[4] if len(arguments) > 4 else ""
+    shared = _shared(arguments)
     os.set_inheritable(lifeline, False)
     os.set_inheritable(ready, False)
     with contextlib.suppress(OSError):
         os.setsid()
+    os.chdir("/")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     try:
-        _make_directory(directory)
+        run_directory.make(directory)
     except OSError as error:
         _tell(ready, {"error": "directory", "errno": error.errno, "text": str(error)})
         return 1
     try:
-        return _keep(directory, lab, lifeline, ready)
+        if socket_path:
+            return _keep_containers(directory, lab, lifeline, ready, shared, socket_path)
+        return _keep(directory, lab, lifeline, ready, shared)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        run_directory.remove_tree(directory)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(directory))
-
-
-def _make_directory(directory: str) -> None:
-    """Make the run directory with its lock already held: it appears under its name only then, so that nobody takes it
-    for one that was left behind. The lock lives as long as the keeper or the init."""
-    base, name = os.path.split(directory)
-    fresh = os.path.join(base, f".{name}.{os.getpid()}")
-    for attempt in range(20):
-        try:
-            os.makedirs(base, 0o700, exist_ok=True)
-            info = os.lstat(base)
-            if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o077:
-                raise PermissionError(errno.EPERM, f"{base} is somebody else's")  # made since `runs.base` looked
-            os.mkdir(fresh, 0o700)
-            break
-        except FileNotFoundError:  # another lab's keeper removed the empty base folder in between
-            if attempt == 19:
-                raise
-    try:
-        lock = os.open(os.path.join(fresh, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(fresh, directory)
-    except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def _tell(ready: int, message: dict[str, Any]) -> None:
@@ -99,7 +72,7 @@ def _tell(ready: int, message: dict[str, Any]) -> None:
         os.write(ready, json.dumps(message).encode())
 
 
-def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
+def _keep(directory: str, lab: str, lifeline: int, ready: int, shared: Sequence[view.Shared]) -> int:
     as_root = os.geteuid() == 0
     kernel.adopt_orphans()
     mapped_read, mapped_write = os.pipe2(os.O_CLOEXEC)
@@ -112,7 +85,7 @@ def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
             kernel.unshare(kernel.CLONE_NEWUSER)
             os.write(unshared_write, b"1")
             if os.read(mapped_read, 1) == b"1":
-                status = _enter(directory, lab, lifeline, ready, as_root=as_root)
+                status = _enter(directory, lab, lifeline, ready, shared, as_root=as_root)
         except OSError as error:
             _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
         finally:
@@ -121,7 +94,7 @@ def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
     os.close(mapped_read)
     try:
         if os.read(unshared_read, 1) == b"1":
-            _map_ids(child)
+            id_maps.map_ids(child)
             os.write(mapped_write, b"1")
     except OSError as error:
         _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
@@ -136,29 +109,42 @@ def _keep(directory: str, lab: str, lifeline: int, ready: int) -> int:
             return 0
 
 
-def _map_ids(pid: int) -> None:
-    """Map every id that this process has, or its own alone when it may not do more (user_namespaces(7))."""
-    if os.geteuid() == 0 and kernel.capabilities() & (1 << 7 | 1 << 6) == (1 << 7 | 1 << 6):
-        for name in ("uid_map", "gid_map"):
-            with open(f"/proc/self/{name}", encoding="ascii") as own:
-                ranges = [line.split() for line in own]
-            text = "".join(f"{inside} {inside} {count}\n" for inside, _, count in ranges)
-            _write(f"/proc/{pid}/{name}", text)
-        return
-    _write(f"/proc/{pid}/setgroups", "deny")
-    _write(f"/proc/{pid}/uid_map", f"0 {os.geteuid()} 1\n")
-    _write(f"/proc/{pid}/gid_map", f"0 {os.getegid()} 1\n")
+def _keep_containers(
+    directory: str, lab: str, lifeline: int, ready: int, shared: Sequence[view.Shared], socket_path: str
+) -> int:
+    kernel.adopt_orphans()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            kernel.unshare(NAMESPACES & ~kernel.CLONE_NEWPID)
+            init = Init(directory, lab, lifeline, ready, shared, containers=True, as_root=os.geteuid() == 0)
+            init.run()
+            status = 0 if init.committed else 1
+        except OSError as error:
+            _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        finally:
+            os._exit(status)
+    os.close(ready)
+    os.close(lifeline)
+    kernel.set_process_name("wirelab-keeper")
+    ended = status = -1
+    while ended != child:
+        ended, status = os.waitpid(-1, 0)
+    if os.fork() == 0:  # a child, since a container ends only when we have reaped what Wirelab had started in it
+        from emulator.run import engine  # here: other labs' first processes shall not wait for its imports
+
+        with contextlib.suppress(OSError, ValueError):  # without the engine there is nobody to ask; `down` will say so
+            engine.remove_all(socket_path, directory, calm_s=0.0 if status == 0 else 0.5)
+        os._exit(0)
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return 0
 
 
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
-
-
-def _enter(directory: str, lab: str, lifeline: int, ready: int, *, as_root: bool) -> int:
+def _enter(directory: str, lab: str, lifeline: int, ready: int, shared: Sequence[view.Shared], *, as_root: bool) -> int:
     """In the new user namespace: make the others, and let a child be their first process."""
     if os.geteuid() != 0:
         os.setresgid(0, 0, 0)
@@ -167,7 +153,7 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int, *, as_root: bool
     if os.fork() == 0:
         status = 1
         try:
-            Init(directory, lab, lifeline, ready, _shared(), as_root=as_root).run()
+            Init(directory, lab, lifeline, ready, shared, as_root=as_root).run()
             status = 0
         except OSError as error:
             _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
@@ -176,9 +162,9 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int, *, as_root: bool
     return 0
 
 
-def _shared() -> list[view.Shared]:
+def _shared(arguments: list[str]) -> list[view.Shared]:
     """What the user agreed to share, as the process that started this one says it."""
-    return [view.Shared(*entry) for entry in json.loads(sys.argv[5])] if len(sys.argv) > 5 else []
+    return [view.Shared(*entry) for entry in json.loads(arguments[5])] if len(arguments) > 5 else []
 
 
 class Init:
@@ -190,10 +176,13 @@ class Init:
         lab: str,
         lifeline: int,
         ready: int,
-        shared: Sequence[view.Shared] = (),
+        shared: Sequence[view.Shared],
         *,
+        containers: bool = False,
         as_root: bool = False,
     ) -> None:
+        self.containers = containers
+        self.anchor = self.rope = -1
         self.directory = directory
         self.lab = lab
         self.lifeline = lifeline
@@ -205,14 +194,16 @@ class Init:
         self.services: dict[tuple[str, str], Service] = {}
         self.by_pid: dict[int, Service] = {}
         self.selector = selectors.DefaultSelector()
-        self.private = view.LAB_PLACE
         self.run_directory = -1
         self.shared = shared
         self.as_root = as_root
-        self.binds: dict[str, dict[str, tuple[int, bool]]] = {}
         self.own_fds: dict[str, int] = {}
+        self.places = places.Places(self.own_fds, shared, containers=containers)
         self.frozen: set[str] = set()
         self.epoch = 0
+        self.kept: set[int] = set()
+        self.confinement: dict[str, Any] | None = None
+        self.view = -1
 
     def run(self) -> None:
         """Prepare the namespaces, say that we are ready, then serve until told to stop."""
@@ -254,11 +245,29 @@ class Init:
         private = os.path.join(self.directory, "private")
         os.mkdir(private, 0o700)
         self.run_directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self.containers:
+            self._set_anchor()
         view.close(private, self.shared, as_root=self.as_root)
         kernel.sethostname(self.lab[:63])
-        for name in ("user", "mnt", "uts", "ipc", "net", "pid"):
-            self.own_fds[name] = os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        self.own_fds["private"] = os.open(self.private, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name in (*(() if self.containers else ("user",)), "mnt", "uts", "ipc", "net", "pid"):
+            kind = "pid_for_children" if name == "pid" else name
+            self.own_fds[name] = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        self.own_fds["private"] = os.open(view.LAB_PLACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _set_anchor(self) -> None:
+        """The first process of the PID namespace of all nodes that are no containers: they end with it, it with us."""
+        kernel.unshare(kernel.CLONE_NEWPID)
+        here, self.rope = os.pipe2(os.O_CLOEXEC)
+        self.anchor = os.fork()
+        if self.anchor == 0:
+            kernel.die_with_parent(signal.SIGKILL)
+            kernel.set_process_name("wirelab-anchor")
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps orphans then
+            os.dup2(here, 3)
+            os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            os.read(3, 1)  # ends when the init does
+            os._exit(0)
+        os.close(here)
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -274,6 +283,8 @@ class Init:
                 return
             if pid == 0:
                 return
+            if pid == self.anchor:
+                self.stopping = True
             service = self.by_pid.pop(pid, None)
             if service is not None:
                 service.end(os.waitstatus_to_exitcode(status))
@@ -315,8 +326,9 @@ class Init:
         except (ValueError, KeyError, TypeError) as error:
             answer, beside = {"error": f"a request that is not understood: {error}", "errno": errno.EINVAL}, ()
         finally:
+            kept = set(self.nets.values()) if fds else ()
             for descriptor in fds:
-                if descriptor not in self.nets.values():
+                if descriptor not in kept and descriptor not in self.kept:
                     os.close(descriptor)
         with contextlib.suppress(OSError):
             kernel.send_message(client, json.dumps(answer).encode(), beside)
@@ -329,13 +341,23 @@ class Init:
         if what == "add-nodes":
             for name, descriptor in zip(request["nodes"], fds, strict=True):
                 self.nets[name] = descriptor
+            self.confinement = request.get("confinement")
             return {"ok": True}, ()
+        if what == "add-containers":
+            return self._add_containers(request["nodes"], fds)
         if what == "remove-node":
             os.close(self.nets.pop(request["node"]))
+            self.spaces.pop(request["node"], None)
             return {"ok": True}, ()
+        if what == "proc":
+            self._drop_view()
+            self.view = kernel.new_proc()
+            return {"ok": True}, (self.view,)
         if what == "enter":
-            spaces = [self._node(name) for name in request["nodes"]]
-            return {"ok": True}, tuple(fd for space in spaces for fd in (space.net, space.mnt, space.uts))
+            look = self._tools if request.get("tools") else self._for_commands
+            spaces = [look(name) for name in request["nodes"]]
+            nodes = [(list(space.descriptors), space.confinement) for space in spaces]
+            return {"ok": True, "nodes": nodes}, tuple(fd for space in spaces for fd in space.descriptors.values())
         if what == "nets":
             return {"ok": True, "nodes": request["nodes"]}, tuple(self.nets[name] for name in request["nodes"])
         if what == "start":
@@ -367,80 +389,62 @@ class Init:
             self._power_off(request["node"], request["interfaces"])
             return {"ok": True}, ()
         if what == "bind":
-            self._bind(request)
+            if not self.places.is_bound(request):
+                if request["node"] in self.spaces:
+                    raise OSError(errno.EBUSY, "the node runs already")
+                self.places.bind(request)
             return {"ok": True}, ()
+        if what == "shared":
+            return {"ok": True, "shared": self.shared}, ()
         if what == "commit":
             self.committed = True
+            self._drop_view()
             return {"ok": True}, ()
         if what == "stop":
             self.stopping = True
             return {"ok": True}, ()
         raise ValueError(what)
 
+    def _add_containers(self, nodes: list[dict[str, Any]], fds: list[int]) -> tuple[dict[str, Any], tuple[int, ...]]:
+        each = len(spawn.Spaces._fields) - 1
+        for index, node in enumerate(nodes):
+            spaces = spawn.Spaces._make([*fds[each * index : each * (index + 1)], node["confinement"]])
+            self.spaces[node["name"]] = spaces
+            self.nets[node["name"]] = spaces.net
+            self.kept |= set(spaces.descriptors.values())
+        return {"ok": True}, ()
+
+    def _tools(self, name: str) -> spawn.Spaces:
+        """A node's network beside this machine's own files."""
+        spaces = self._node(name)
+        if spaces.ipc < 0:
+            return spaces
+        return spawn.Spaces(spaces.net, self.own_fds["mnt"], self.own_fds["uts"])
+
+    def _for_commands(self, name: str) -> spawn.Spaces:
+        """A node as commands find it: as root, also where an image's user keeps its daemon from that, unless the lab
+        file names the user."""
+        spaces = self._node(name)
+        if not (spaces.confinement or {}).get("as_root"):
+            return spaces
+        return spaces._replace(confinement={**(spaces.confinement or {}), "uid": 0, "gid": 0, "groups": [0]})
+
+    def _drop_view(self) -> None:
+        if self.view >= 0:
+            os.close(self.view)
+        self.view = -1
+
     def _node(self, name: str) -> spawn.Spaces:
         """The namespaces of a node; its own mounts and host name are made when something first runs there."""
         if name not in self.spaces:
-            self.spaces[name] = self._make_places(name)
+            self.spaces[name] = self.places.make(name, self.nets[name], self.confinement)
         return self.spaces[name]
-
-    def _make_places(self, name: str) -> spawn.Spaces:
-        net = self.nets[name]
-        home = os.path.join(self.private, name)
-        try:
-            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
-            kernel.sethostname(name)
-            kernel.setns(net, kernel.CLONE_NEWNET)
-            with contextlib.suppress(OSError):  # without its own /sys a node sees the lab's; nothing of ours reads it
-                flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY
-                kernel.mount("sysfs", "/sys", "sysfs", flags)
-            for place in view.PRIVATE_PLACES:
-                own = os.path.join(home, place)
-                os.makedirs(own, exist_ok=True)
-                if place in ("tmp", "dev/shm", "var/tmp"):
-                    os.chmod(own, 0o1777)  # noqa: S103 - the usual mode of /tmp
-                kernel.mount(own, f"/{place}", "", kernel.MS_BIND)
-            os.makedirs(os.path.join(home, "etc"), exist_ok=True)
-            for file in OWN_FILES:
-                self._own_file(name, file)
-            for target, (number, writable) in self.binds.get(name, {}).items():
-                view.bind(number, target, writable=writable)
-            view.finish_node()
-            flags = os.O_RDONLY | os.O_CLOEXEC
-            return spawn.Spaces(net, os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags))
-        finally:
-            kernel.setns(self.own_fds["mnt"], kernel.CLONE_NEWNS)
-            kernel.setns(self.own_fds["uts"], kernel.CLONE_NEWUTS)
-            kernel.setns(self.own_fds["net"], kernel.CLONE_NEWNET)
-
-    def _bind(self, request: dict[str, Any]) -> None:
-        """Let a node, in which nothing has run yet, see something that the user agreed to share."""
-        numbers = [number for number, shared in enumerate(self.shared) if shared.source == request["source"]]
-        if not numbers:
-            raise OSError(errno.EPERM, "the user did not agree to share it")
-        node, target = request["node"], request["target"]
-        wanted = (numbers[0], request["writable"] is True)
-        if self.binds.setdefault(node, {}).get(target) != wanted:
-            if node in self.spaces:
-                raise OSError(errno.EBUSY, "the node runs already")
-            self.binds[node][target] = wanted
-
-    def _own_file(self, node: str, file: str) -> None:
-        """Let the node see its own file of /etc; what a link of the machine's /etc leads to in /run is made there."""
-        source = os.path.join(self.private, node, file)
-        if not os.path.exists(source):
-            with open(source, "w", encoding="utf-8") as stream:
-                stream.write(f"{node}\n" if file == "etc/hostname" else "")
-        target = os.path.realpath(f"/{file}")
-        if not os.path.exists(target) and target.startswith(tuple(f"/{place}/" for place in view.PRIVATE_PLACES)):
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            with open(target, "x", encoding="utf-8"):
-                pass
-        if os.path.exists(target):
-            kernel.mount(source, target, "", kernel.MS_BIND)
 
     def _power_off(self, node: str, interfaces: list[str]) -> None:
         """End everything in a node, and give it a new, empty network namespace: its cables are in it, without carrier.
         The interfaces go first, so that no connection that ends here says goodbye."""
+        if self.spaces.get(node, _NOWHERE).ipc >= 0:
+            raise OSError(errno.EOPNOTSUPP, "the power of a container is the engine's")
         old, back = self.nets[node], self.own_fds["net"]
         power.switch_off(old, interfaces, back)
         for service in self.services.values():
@@ -458,9 +462,9 @@ class Init:
         self.epoch += 1
         self.frozen.discard(node)
         spaces = self.spaces.pop(node, None)
-        for descriptor in {old, *(spaces or ())}:
+        for descriptor in {old, *((spaces.mnt, spaces.uts) if spaces else ())}:
             os.close(descriptor)
-        power.forget(os.path.join(self.private, node))
+        power.forget(os.path.join(view.LAB_PLACE, node))
 
     def _start(self, request: dict[str, Any]) -> int:
         node, name = request["node"], request["service"]
@@ -475,7 +479,7 @@ class Init:
 
     def _spawn(self, request: dict[str, Any]) -> int:
         node, name = request["node"], request["service"]
-        spaces = self._node(node)
+        spaces = self._node(node) if request.get("rootless") else self._for_commands(node)
         with contextlib.suppress(FileExistsError):
             os.mkdir("log", 0o700, dir_fd=self.run_directory)
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC

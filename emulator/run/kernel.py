@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import array
 import ctypes
-import errno
 import os
 import socket
 import struct
-from collections.abc import Container
+from collections.abc import Callable, Iterable
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -22,6 +21,16 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 CLONE_NEWCGROUP = 0x02000000
+
+_KINDS = {
+    CLONE_NEWNS: "mnt",
+    CLONE_NEWUTS: "uts",
+    CLONE_NEWIPC: "ipc",
+    CLONE_NEWUSER: "user",
+    CLONE_NEWPID: "pid",
+    CLONE_NEWNET: "net",
+    CLONE_NEWCGROUP: "cgroup",
+}
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -37,8 +46,11 @@ MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
@@ -49,6 +61,12 @@ _AT_RECURSIVE = 0x8000
 
 FDS_A_MESSAGE = 200
 """File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
+
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+# The same numbers on all architectures but Alpha (asm-generic/unistd.h, linux/mount.h).
+_SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
+_CLOEXEC = 1
+_FSCONFIG_CMD_CREATE = 6
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,7 +84,7 @@ def unshare(flags: int) -> None:
 
 def setns(fd: int, flags: int) -> None:
     """Move the caller into the namespace that `fd` refers to, which must be of the kind in `flags`."""
-    _check(_libc.setns(fd, flags), "setns")
+    _check(_libc.setns(fd, flags), f"setns {_KINDS.get(flags, '')}".rstrip())
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
@@ -93,14 +111,18 @@ def set_mount_attributes(path: str, attributes: int) -> None:
     _check(_libc.syscall(*numbers, path.encode(), flags, ctypes.byref(values), size), f"mount_setattr {path}")
 
 
-def keep_capabilities(kept: Container[int]) -> None:
-    """Let no program that this process starts from now on have any capability but those in `kept`, not even as root
-    (the bounding set of capabilities(7))."""
-    for number in range(64):
-        if number not in kept and _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
-            if ctypes.get_errno() == errno.EINVAL:  # this kernel knows no higher one
-                return
-            _check(-1, "prctl")
+def new_proc() -> int:
+    """A descriptor of a fresh mount of the proc file system that is seen nowhere and ends with the descriptor
+    (fsopen(2), fsmount(2), Linux 5.2). The caller's mount and PID namespaces must belong to its user namespace."""
+    settings = _libc.syscall(_SYS_FSOPEN, b"proc", _CLOEXEC)
+    _check(settings, "fsopen")
+    try:
+        _check(_libc.syscall(_SYS_FSCONFIG, settings, _FSCONFIG_CMD_CREATE, None, None, 0), "fsconfig")
+        mounted: int = _libc.syscall(_SYS_FSMOUNT, settings, _CLOEXEC, MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        _check(mounted, "fsmount")
+    finally:
+        os.close(settings)
+    return mounted
 
 
 def sethostname(name: str) -> None:
@@ -124,13 +146,77 @@ def set_process_name(name: str) -> None:
     _check(_libc.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl")
 
 
-def capabilities() -> int:
-    """The effective capabilities of the calling process, as a bit set."""
+def capabilities(kind: str = "Eff") -> int:
+    """The capabilities of the calling process, as a bit set: the effective ones, or the permitted ones (`Prm`)."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         for line in status:
-            if line.startswith("CapEff:"):
+            if line.startswith(f"Cap{kind}:"):
                 return int(line.split()[1], 16)
     return 0
+
+
+CAPABILITIES = [
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+]  # fmt: skip
+"""The names of the capabilities by their numbers (linux/capability.h)."""
+
+
+def capability_set(names: Iterable[str]) -> int:
+    """The bit set of capabilities; names that the kernel does not have are left out."""
+    return sum(1 << CAPABILITIES.index(name) for name in set(names) if name in CAPABILITIES)
+
+
+def bound_capabilities(keep: int) -> None:
+    """Take every capability that is not in the bit set `keep` out of the bounding set: no program that this process
+    becomes gets it by being root's (capabilities(7))."""
+    number = 0
+    while _libc.prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0:
+        if not keep >> number & 1:
+            _check(_libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
+        number += 1
+
+
+def drop_capabilities(keep: int) -> None:
+    """Take every capability that is not in the bit set `keep` out of the bounding set, and out of what is inherited: a
+    program that this process becomes cannot have it, whoever it runs as (capabilities(7))."""
+    bound_capabilities(keep)
+    _set_inheritable(0)
+
+
+def pass_on_capabilities(wanted: int) -> None:
+    """Let the program that this process becomes have the capabilities of the bit set `wanted`, though it is no root's:
+    they become ambient (capabilities(7)). The process must have them."""
+    _set_inheritable(wanted)
+    for number in range(wanted.bit_length()):
+        if wanted >> number & 1:
+            _check(_libc.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number, 0, 0), "prctl")
+
+
+def use_capabilities(*, without: int = 0) -> None:
+    """Let all permitted capabilities be effective but those in the bit set `without`. Programs that this process starts
+    get ambient ones all the same."""
+    _change_sets(lambda _effective, permitted, inheritable: (permitted & ~without, permitted, inheritable))
+
+
+def _set_inheritable(wanted: int) -> None:
+    """What is not in `wanted` ceases to be ambient as well."""
+    _change_sets(lambda effective, permitted, _inheritable: (effective, permitted, wanted))
+
+
+def _change_sets(change: Callable[[int, int, int], tuple[int, int, int]]) -> None:
+    """Change the effective, permitted and inheritable capabilities (capget(2), version 3: lower and higher halves)."""
+    header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
+    words = ctypes.create_string_buffer(24)
+    _check(_libc.capget(header, words), "capget")
+    halves = struct.unpack("=6I", words.raw[:24])
+    sets = change(*(halves[index] | halves[index + 3] << 32 for index in range(3)))
+    words.raw = struct.pack("=6I", *(one & 0xFFFFFFFF for one in sets), *(one >> 32 for one in sets))
+    _check(_libc.capset(header, words), "capset")
 
 
 def send_message(sock: socket.socket, payload: bytes, fds: tuple[int, ...] = ()) -> None:

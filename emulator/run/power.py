@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from emulator.run import kernel
+from emulator.run.run_directory import remove_tree
 
 VOLATILE_PLACES = ("run", "tmp", "dev/shm")
 """What a node forgets when it is switched off (hier(7)); /etc and /var stand for its disk."""
@@ -156,6 +156,6 @@ def forget(home: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(folder):
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
+                    remove_tree(entry.path)
                 else:
                     os.unlink(entry.path)

@@ -13,6 +13,7 @@ import os
 import stat
 from pathlib import Path
 
+_STEPS_MAX = 64
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -47,20 +48,40 @@ def create(folder: Path, path: str, mode: int) -> int:
 
 
 def exists(folder: Path, path: str) -> bool:
-    """Whether there is `path` below `folder`, a link that leads nowhere included."""
-    *parts, name = [part for part in path.split("/") if part]
+    """Whether there is `path` below `folder`, a link that leads nowhere included. Links on the way are followed as the
+    node would, for which `folder` is the root."""
+    of_process = str(folder.parent.parent) == "/proc"  # /proc/PID/root: the kernel's own link (proc(5))
     try:
-        descriptor = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(folder, _FOLDER & ~os.O_NOFOLLOW if of_process else _FOLDER)
     except OSError:
         return False
+    descriptor = os.dup(root)
+    waiting = _parts(path)
     try:
-        for part in (folder.name, *parts):
-            below = os.open(part, _FOLDER, dir_fd=descriptor)
+        for _ in range(_STEPS_MAX):
+            part = waiting.pop(0)
+            if not waiting:
+                os.stat(part, dir_fd=descriptor, follow_symlinks=False)
+                return True
+            try:
+                below = os.open(part, _FOLDER, dir_fd=descriptor)
+            except OSError as error:
+                if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                    raise
+                link = os.readlink(part, dir_fd=descriptor)
+                if ".." in link.split("/"):
+                    return False
+                waiting = [*_parts(link), *waiting]
+                below = os.dup(root if link.startswith("/") else descriptor)
             os.close(descriptor)
             descriptor = below
-        os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-    except OSError:
+    except (OSError, IndexError):
         return False
     finally:
         os.close(descriptor)
-    return True
+        os.close(root)
+    return False
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]

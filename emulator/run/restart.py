@@ -1,8 +1,9 @@
 """Booting nodes of a running lab: the plan's operations for them, by the builder's hands, in namespaces that are there
-already."""
+already. As a program: python -m emulator.run.restart DIRECTORY PARENT, the plan as JSON on standard input."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -13,8 +14,8 @@ from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, WirelabError
 from emulator.plan import ops
-from emulator.run import kernel, netlink
-from emulator.run.backends.netns import NetnsHands, Node, initial_settings, no_offload, write_sysctl
+from emulator.run import builder, kernel, netlink
+from emulator.run.backends.netns import NetnsHands, Node, initial_settings
 from emulator.run.control import Control
 
 _FIRST_INDEX = 1 << 20
@@ -29,6 +30,7 @@ class RestartHands(NetnsHands):
 
     def __init__(self, control: Control, directory: Path, private: Path) -> None:
         super().__init__(control, directory, private)
+        self._ran = True
         self.late: list[str] = []
 
     def execute(self, operation: ops.Operation) -> None:
@@ -36,23 +38,30 @@ class RestartHands(NetnsHands):
         if not isinstance(operation, ops.RemoveNode | ops.RemoveLink):
             super().execute(operation)
 
+    def result(self) -> dict[str, Any]:
+        """See `NetnsHands.result`."""
+        return {"late": self.late}
+
+    def _view_of_proc(self) -> int:
+        raise OSError(errno.EOPNOTSUPP, "for a few nodes the machine's serves")
+
     def _create_node(self, operation: ops.CreateNode) -> None:
         node = self._adopt(operation.node)
-        for key, value in sorted(initial_settings(operation)):
-            write_sysctl(key, value)
+        self._settings.in_new_namespace()
+        for key, value in initial_settings(operation):
+            self._settings.write(key, value)
             if ".default." in key:  # its cables are there already, and took the defaults from before
                 for interface in node.indexes:
-                    write_sysctl(key.replace(".default.", f".{interface}."), value)
-        self._queue.append((node, operation, netlink.set_up(1)))
+                    self._settings.write(key.replace(".default.", f".{interface}."), value)
+        self._keep(node, operation, netlink.set_up(1))
 
     def _adopt(self, name: str) -> Node:
         """Take over the namespace of a node, and stay in it."""
         namespace = self._control.node_networks([name])[name]
         kernel.setns(namespace, kernel.CLONE_NEWNET)
-        control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         indexes = {interface: index for index, interface in socket.if_nameindex()}
         numbers = iter(range(_FIRST_INDEX, 2 * _FIRST_INDEX))
-        self._nodes[name] = Node(name, namespace, netlink.Socket(), control, numbers, indexes)
+        self._nodes[name] = Node(name, namespace, numbers, indexes=indexes)
         return self._nodes[name]
 
     def _create_link(self, link: ops.CreateLink) -> None:
@@ -66,21 +75,36 @@ class RestartHands(NetnsHands):
                 if interface not in node.indexes:
                     raise CommandFailed(f"{name} has lost its interface {interface}", hint="wirelab down, and up again")
                 master = node.index(bridge) if bridge else 0
-                message = netlink.set_end(node.index(interface), mac, link.mtu_bytes, master)
-                self._queue.append((node, link, message))
+                self._keep(node, link, netlink.set_end(node.index(interface), mac, link.mtu_bytes, master))
                 if not link.offload:
-                    no_offload(node.control, interface)
+                    node.offloading.append((link, interface))
 
     def _in_namespace(self, node: str) -> None:
         if node not in self._nodes:
             self._adopt(node)
         super()._in_namespace(node)
 
+    def _root_of(self, node: str) -> Path:
+        spaces = self._control.node_spaces([node])[node]
+        spaces.close()
+        if spaces.ipc >= 0:  # a container: what runs in it shows its files
+            for service in self._control.services():
+                if service["node"] == node and service["running"]:
+                    return Path(f"/proc/{service['pid']}/root")
+        return super()._root_of(node)
+
     def _wait(self, operation: ops.WaitUntil) -> None:
         try:
             super()._wait(operation)
         except CommandFailed as error:
             self.late.append(error.message)
+
+
+def main() -> int:
+    """Carry the plan out; returns the exit status."""
+    request = json.load(sys.stdin)
+    plan = ops.Plan(request["lab"], tuple(ops.from_row(row) for row in request["operations"]), ())
+    return builder.work(Path(sys.argv[1]), plan, int(sys.argv[2]), 1, make=RestartHands)
 
 
 def boot(directory: Path, plan: ops.Plan) -> list[str]:
@@ -91,14 +115,12 @@ def boot(directory: Path, plan: ops.Plan) -> list[str]:
     """
     if not plan.operations:
         return []
-    root = str(Path(__file__).resolve().parents[2])
-    code = f"import sys; sys.path.insert(0, {root!r}); from emulator.run.builder import main; sys.exit(main())"
-    operations = [operation.to_json() for operation in plan.operations]
+    code = f"import sys; sys.path[:] = {sys.path!r}; from emulator.run.restart import main; sys.exit(main())"
+    operations = [ops.to_row(operation) for operation in plan.operations]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(directory)],
-        input=json.dumps({"lab": plan.lab, "operations": operations, "restart": True}).encode(),
+        [sys.executable, "-I", "-S", "-c", code, str(directory), str(os.getpid())],
+        input=json.dumps({"lab": plan.lab, "operations": operations}).encode(),
         stdout=subprocess.PIPE,
-        cwd="/",
         start_new_session=True,
         env=dict(os.environ),
         check=False,
@@ -111,3 +133,7 @@ def boot(directory: Path, plan: ops.Plan) -> list[str]:
         raise kind(last["error"], hint=last.get("hint"))
     late: list[str] = last["late"]
     return late
+
+
+if __name__ == "__main__":
+    sys.exit(main())

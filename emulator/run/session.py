@@ -19,7 +19,7 @@ from emulator.run import control, tools
 
 @dataclass(frozen=True)
 class Job:
-    """A command for a node."""
+    """A command for a node; with `tools` it is this machine's own program, also where the node is a container."""
 
     node: str
     argv: tuple[str, ...]
@@ -28,6 +28,7 @@ class Job:
     env: Mapping[str, str] | None = None
     cwd: str = "/"
     unattended: bool = False
+    tools: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,14 +151,14 @@ def _as_json(job: Job) -> dict[str, Any]:
         "env": dict(job.env or {}),
         "cwd": job.cwd,
         "unattended": job.unattended,
+        "tools": job.tools,
     }
 
 
 def _result(job: Job, answer: dict[str, Any]) -> Result:
     if "error" in answer:
         if answer["errno"] == 2:
-            hint = tools.package_hint([job.argv[0]]) if job.argv[0] in tools.PACKAGES else None
-            raise MachineError(f"there is no program {job.argv[0]}", hint=hint)
+            raise MachineError(f"there is no program {job.argv[0]}", hint=tools.known_package_hint(job.argv[0]))
         raise CommandFailed(f"cannot run {job.argv[0]} on {job.node}: {os.strerror(answer['errno'])}")
     return Result(
         job.node,

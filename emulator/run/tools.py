@@ -64,3 +64,8 @@ def package_hint(programs: Iterable[str]) -> str:
     if find("apt-get"):
         return f"{sudo}apt-get install {' '.join(packages)}"
     return f"install the packages that Debian calls {' '.join(packages)}"
+
+
+def known_package_hint(program: str) -> str | None:
+    """The command that installs what brings `program`; None when that is not known."""
+    return package_hint([program]) if program in PACKAGES else None

@@ -97,6 +97,15 @@ class Shared(NamedTuple):
     inode: int
 
 
+def is_same(entry: Shared) -> bool:
+    """Whether at its path is still what the user agreed to share."""
+    try:
+        info = os.lstat(entry.path)
+    except OSError:
+        return False
+    return (info.st_dev, info.st_ino, os.path.realpath(entry.path)) == (entry.device, entry.inode, entry.path)
+
+
 def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> None:
     """Give the calling process, which is the first of new namespaces, and all that it will start the lab's own root.
 
@@ -134,7 +143,7 @@ def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> None:
         else:
             _software(root, name)
     _devices(root)
-    _proc(root)
+    mount_proc(f"{root}/proc")
     with contextlib.suppress(OSError):  # where /sys is partly hidden (containers) there is none
         kernel.mount("sysfs", f"{root}/sys", "sysfs", _HARMLESS | kernel.MS_RDONLY)
     for number, entry in enumerate(shared):
@@ -240,8 +249,8 @@ def _copy_entry(entry: os.DirEntry[str], target: str) -> None:
             os.close(reading)
 
 
-def _proc(root: str) -> None:
-    proc = f"{root}/proc"
+def mount_proc(proc: str) -> None:
+    """Mount a view of the calling process's PID namespace at `proc`, of the machine's settings nothing to change."""
     try:
         kernel.mount("proc", proc, "proc", _HARMLESS)
     except OSError:  # where /proc is partly hidden (containers) the old view is all there is

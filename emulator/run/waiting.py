@@ -7,7 +7,6 @@ import re
 import select
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,5 +112,7 @@ def _ipv6_settled(names: list[str]) -> bool:
 
 def _stp_settled() -> bool:
     """Whether every port of the node's bridges forwards or blocks."""
+    import subprocess
+
     done = subprocess.run(["bridge", "link", "show"], capture_output=True, text=True, check=True, env={"PATH": PATH})
     return not re.search(r"state (disabled|listening|learning)", done.stdout)

@@ -2,7 +2,8 @@
 
 manifest.json   the form's number, the version of Wirelab, and of every other file its size and SHA-256
 lab.yml         the lab file's text
-lab.json        where it was, its twin with the checks that it is meant to break, the files that it includes
+lab.json        where it was, its twin with the checks that it is meant to break, the files that it includes, and what
+                its nodes were made of
 resolved.json   the lab with everything filled in
 plan.json       the operations that built it
 capture.pcapng  all packets
@@ -25,6 +26,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from emulator.lab.nodes import Backend
+from emulator.lab.resolved import NoServices
 from emulator.verify.evidence import Evidence, Output, Window
 
 FORMAT: Final = 1
@@ -55,6 +58,7 @@ class Kept:
         included: what the files of its folder said that nodes got copies of: name → text.
         twin: the twin that the lab was broken by, or None.
         expected: the checks that the twin names, or None.
+        backend: what the nodes were made of of which the file does not say it.
         resolved, plan, report: plain data (JSON).
         evidence: all but frames and interfaces.
         versions: the kernel and the programs: name → version.
@@ -65,6 +69,7 @@ class Kept:
     included: Mapping[str, str]
     twin: str | None
     expected: tuple[str, ...] | None
+    backend: Backend
     resolved: Any
     plan: Any
     report: Any
@@ -96,6 +101,8 @@ def plain(value: Any) -> Any:
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, NoServices):
+        return dict.fromkeys(NoServices.__annotations__)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -125,6 +132,7 @@ def to_files(kept: Kept) -> dict[str, bytes]:
         "twin": kept.twin,
         "expected": None if kept.expected is None else list(kept.expected),
         "included": dict(kept.included),
+        "backend": kept.backend,
     }
     return {
         "lab.yml": kept.text.encode("utf-8", "surrogatepass"),
@@ -157,6 +165,7 @@ def from_files(files: Mapping[str, bytes]) -> Kept:
         source, twin = _text(lab["source"]), None if lab["twin"] is None else _text(lab["twin"])
         expected = None if lab["expected"] is None else tuple(_text(item) for item in lab["expected"])
         included = _texts(lab["included"])
+        backend: Backend = "docker" if _text(lab["backend"]) == "docker" else "netns"
         name = "versions.json"
         versions = _texts(loaded[name])
         name = "outputs.json"
@@ -173,7 +182,7 @@ def from_files(files: Mapping[str, bytes]) -> Kept:
         raise FolderError(f"{name} does not hold what it should: {type(error).__name__}: {error}") from None
     evidence = Evidence((), (), windows, outputs, before, after, variables)
     return Kept(
-        source, text, included, twin, expected,
+        source, text, included, twin, expected, backend,
         loaded["resolved.json"], loaded["plan.json"], loaded["report.json"], evidence, versions,
     )  # fmt: skip
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emulator.verify.matrix import Matrix
 
 
 class Verdict(StrEnum):
@@ -33,6 +37,8 @@ class Report:
     results: tuple[Result, ...]
     seconds: float
     capture: str | None = None
+    matrix: Matrix | None = None
+    """Where the pairs of hosts were tested, which reach which."""
 
     def count(self, verdict: Verdict) -> int:
         """How many checks have `verdict`."""
@@ -51,6 +57,8 @@ class Proof:
     report: Report
     expected: tuple[str, ...] | None = None
     twin: str | None = None
+    note: str | None = None
+    """What a person should know of the machine and this lab."""
 
     @property
     def not_broken(self) -> list[str]:

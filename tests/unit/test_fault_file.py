@@ -8,7 +8,7 @@ import pytest
 
 from emulator.errors import CommandFailed
 from emulator.run import service as accounts
-from emulator.run.fault_file import FILE, Fault, Ledger, check_runs, read, states
+from emulator.run.fault_file import FAULTS, Fault, Ledger, check_runs, read, states
 from emulator.run.service import RESTARTS_MAX, Service
 
 
@@ -24,7 +24,7 @@ def test_the_list_is_what_was_added_and_not_removed(tmp_path: Path) -> None:
     assert Fault("partition", groups=(("a",),)).describe() == "partition: a | the others"
     ledger.remove(frozen, Fault("kill", "b"))
     assert read(tmp_path) == (cut,)
-    (tmp_path / FILE).write_text("half", encoding="utf-8")
+    (tmp_path / FAULTS).write_text("half", encoding="utf-8")
     assert read(tmp_path) == ()
 
 

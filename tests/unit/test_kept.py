@@ -94,7 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         report = Report("two", judge(lab, evidence), 0.1)
         kept = form.Kept(
-            "two/lab.yml", TEXT, {}, None, None, form.plain(lab), {}, as_dict(report),
+            "two/lab.yml", TEXT, {}, None, None, "netns", form.plain(lab), {}, as_dict(report),
             replace(evidence, frames=(), interfaces=()), {"kernel": "6"},
         )  # fmt: skip
         keep(place, kept, report, len(evidence.frames))

@@ -20,6 +20,7 @@ class Service:
         tools: programs that must be on the machine.
         ready: when it answers; None: nobody waits for it.
         program: one of the lab file's own programs.
+        rootless: it needs no root where an image has a user for it.
         restart: `on-failure` when it is started again after it failed, else nothing.
     """
 
@@ -30,4 +31,5 @@ class Service:
     scripts: frozenset[str] = frozenset()
     tools: tuple[str, ...] = ()
     program: bool = False
+    rootless: bool = False
     restart: str = ""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from emulator.lab.resolved import Node, ResolvedLab
-from emulator.lab.services import DhcpPool
 from emulator.plan.addresses import address_in
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import HOME, Service
+
+if TYPE_CHECKING:
+    from emulator.lab.services import DhcpPool
 
 
 def dnsmasq(lab: ResolvedLab, node: Node) -> Service | None:

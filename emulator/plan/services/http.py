@@ -4,7 +4,6 @@ for HTTPS."""
 from __future__ import annotations
 
 from emulator.lab.resolved import Node
-from emulator.lab.services import page_file
 from emulator.plan.ops import Condition
 from emulator.plan.services.base import HOME, Service
 
@@ -24,6 +23,7 @@ def https(node: Node) -> Service | None:
         argv=("socat", listen, f"TCP:127.0.0.1:{spec.port}"),
         ready=Condition("tcp-port", port=spec.tls.port),
         tools=("socat",),
+        rootless=True,
         restart=spec.restart or "",
     )
 
@@ -33,6 +33,8 @@ def http(node: Node) -> Service | None:
     spec = node.services.http
     if spec is None:
         return None
+    from emulator.lab.services import page_file  # here, since plans without a server have no use for the model
+
     root = f"{HOME}/www"
     files = {f"{root}/{page_file(path)}": text for path, text in spec.pages.items()}
     return Service(
@@ -41,5 +43,6 @@ def http(node: Node) -> Service | None:
         ready=Condition("tcp", "127.0.0.1", spec.port),
         files=files,
         tools=("busybox",),
+        rootless=True,
         restart=spec.restart or "",
     )

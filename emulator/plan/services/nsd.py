@@ -65,5 +65,6 @@ def nsd(lab: ResolvedLab, node: Node) -> Service | None:
         ready=Condition("dns", addresses[0] if addresses else "127.0.0.1", 53),
         files=files,
         tools=("nsd",),
+        rootless=True,
         restart=node.services.nsd.restart or "",
     )

@@ -78,5 +78,6 @@ def unbound(lab: ResolvedLab, node: Node) -> Service | None:
         ready=Condition("dns", addresses[0] if addresses else "127.0.0.1", 53),
         files={f"{HOME}/unbound.conf": config, f"{HOME}/root.hints": hints},
         tools=("unbound", "unbound-control"),
+        rootless=True,
         restart=spec.restart or "",
     )

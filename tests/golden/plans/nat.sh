@@ -12,9 +12,9 @@ if [ -z "${WIRELAB_INSIDE-}" ]; then
 fi
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 resolv_conf=$(readlink -f /etc/resolv.conf)
-mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /mnt
 lab=/mnt
+mount -t tmpfs tmpfs /run
 mkdir -p /run/netns "$lab/log"
 
 # The places that only one node sees.
@@ -28,6 +28,7 @@ make_places() {
 put() {
     mkdir -p "$(dirname "$lab/$1$2")"
     cat >"$lab/$1$2"
+    chmod "${3-644}" "$lab/$1$2"
 }
 
 in_ns() {
@@ -354,7 +355,7 @@ END
 put pc1 /etc/resolv.conf <<'END'
 END
 # write /run/wirelab/udhcpc.sh in pc1 (978 octets)
-put pc1 /run/wirelab/udhcpc.sh <<'END'
+put pc1 /run/wirelab/udhcpc.sh 755 <<'END'
 #!/bin/sh
 # udhcpc calls this with the event as argument and the lease in the environment.
 # With KEEP_ADDRESS set, a client that only asks leaves the address alone when nobody answers.
@@ -381,7 +382,6 @@ bound | renew)
     ;;
 esac
 END
-chmod 755 "$lab"/pc1/run/wirelab/udhcpc.sh
 # write /etc/hosts in pc2 (48 octets)
 put pc2 /etc/hosts <<'END'
 127.0.0.1 localhost
@@ -392,7 +392,7 @@ END
 put pc2 /etc/resolv.conf <<'END'
 END
 # write /run/wirelab/udhcpc.sh in pc2 (978 octets)
-put pc2 /run/wirelab/udhcpc.sh <<'END'
+put pc2 /run/wirelab/udhcpc.sh 755 <<'END'
 #!/bin/sh
 # udhcpc calls this with the event as argument and the lease in the environment.
 # With KEEP_ADDRESS set, a client that only asks leaves the address alone when nobody answers.
@@ -419,7 +419,6 @@ bound | renew)
     ;;
 esac
 END
-chmod 755 "$lab"/pc2/run/wirelab/udhcpc.sh
 # write /etc/hosts in server (51 octets)
 put server /etc/hosts <<'END'
 127.0.0.1 localhost
@@ -434,7 +433,7 @@ put server /run/wirelab/www/index.html <<'END'
 This is the server at home.
 END
 # write /run/wirelab/udhcpc.sh in server (978 octets)
-put server /run/wirelab/udhcpc.sh <<'END'
+put server /run/wirelab/udhcpc.sh 755 <<'END'
 #!/bin/sh
 # udhcpc calls this with the event as argument and the lease in the environment.
 # With KEEP_ADDRESS set, a client that only asks leaves the address alone when nobody answers.
@@ -461,7 +460,6 @@ bound | renew)
     ;;
 esac
 END
-chmod 755 "$lab"/server/run/wirelab/udhcpc.sh
 # write /etc/hosts in home (51 octets)
 put home /etc/hosts <<'END'
 127.0.0.1 localhost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulator.errors import Problem
+from emulator.errors import LabFileError, Problem
 from emulator.lab.resolved import AnyAddress, Node, ResolvedLab
 
 Resolved = Callable[..., ResolvedLab]
@@ -207,3 +208,32 @@ def test_too_many_routes(problems: Callable[..., tuple[Problem, ...]]) -> None:
     links = [[a, b] for a in nodes for b in nodes if a < b]
     (found,) = problems({"name": "l", "nodes": nodes, "links": links})
     assert found.message == "130 routers with 8,385 networks need too many routes: more than 1,000,000"
+
+
+def test_only_given_routes(resolved: Resolved) -> None:
+    lab = resolved("""
+        name: l
+        defaults: {routes: given}
+        nodes:
+          a: {interfaces: {eth0: 10.0.1.2/24}, gateway: 10.0.1.1}
+          r: {kind: router, interfaces: {eth0: 10.0.1.1/24, eth1: 10.0.2.1/24}}
+          s: {kind: router, interfaces: {eth0: 10.0.2.2/24, eth1: 10.0.3.1/24}, routes: [{to: 10.0.1.0/24, via: r}]}
+          b: {interfaces: {eth0: 10.0.3.2/24}}
+        links: [["a:eth0", "r:eth0"], ["r:eth1", "s:eth0"], ["s:eth1", "b:eth0"]]
+    """)
+    routes = {name: [str(route.to or "default") for route in node.routes] for name, node in lab.nodes.items()}
+    assert routes == {"a": ["default"], "r": [], "s": ["10.0.1.0/24"], "b": []}
+
+
+def test_many_routers_on_one_network_are_quick_or_refused(resolved: Resolved) -> None:
+    began = time.perf_counter()
+    lab = resolved("{name: l, nodes: {r: {count: 100, kind: router}, sw: {kind: switch}}, links: [[r, sw]]}")
+    assert len(lab.nodes) == 101 and not any(node.routes for node in lab.nodes.values())
+    text = """
+        name: l
+        nodes: {r: {count: 2000, kind: router}, s1..s2: {kind: switch}}
+        links: [[r1..r1000, s1], [r1001..r2000, s2], [s1, s2]]
+    """
+    with pytest.raises(LabFileError, match="2,000 routers on one network of 2,000 need too many routes"):
+        resolved(text)
+    assert time.perf_counter() - began < 30

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emulator.plan import ops
+from emulator.plan.containers import CreateContainer
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 WORDS = st.lists(TEXT, min_size=1, max_size=4).map(tuple)
@@ -46,6 +47,20 @@ OPERATIONS: dict[str, st.SearchStrategy[Any]] = {
         st.just("") | NAME,
     ),
     "LimitRate": st.builds(ops.LimitRate, NAME, NAME, st.integers(8_000, 10**11), st.integers(1500, 10**6)),
+    "CreateContainer": st.builds(
+        CreateContainer,
+        NAME,
+        st.booleans(),
+        st.booleans(),
+        image=NAME,
+        cmd=st.none() | WORDS,
+        user=st.just("") | NAME,
+        cpus=st.none() | st.sampled_from([0.5, 2.0]),
+        memory_bytes=st.none() | st.integers(6 << 20, 1 << 40),
+        mounts=st.lists(TEXT.map(lambda text: f"{text}:/srv/x:ro"), max_size=2).map(tuple),
+        in_memory=st.sampled_from([(), ("/run",)]),
+        env=ENVIRONMENT,
+    ),
     "RemoveLink": st.builds(ops.RemoveLink, NAME, NAME),
     "AddAddress": st.builds(ops.AddAddress, NAME, NAME, st.sampled_from(["192.0.2.1/24", "2001:db8::1/64"])),
     "SetUp": st.builds(ops.SetUp, NAME, NAME),
@@ -79,6 +94,9 @@ def test_data_and_back(kind: str, data: st.DataObject) -> None:
     text = json.dumps(operation.to_json())
     assert ops.from_json(json.loads(text)) == operation
     assert type(ops.from_json(json.loads(text))) is type(operation)
+    row = json.dumps(ops.to_row(operation))
+    assert ops.from_row(json.loads(row)) == operation
+    assert type(ops.from_row(json.loads(row))) is type(operation)
 
 
 @pytest.mark.parametrize("kind", sorted(OPERATIONS))
@@ -97,7 +115,9 @@ def test_what_takes_it_back(data: st.DataObject) -> None:
     assert node.undo() == ops.RemoveNode(node.node)
     link = data.draw(OPERATIONS["CreateLink"])
     assert link.undo() == ops.RemoveLink(link.node, link.interface)
-    for kind in set(OPERATIONS) - {"CreateNode", "CreateLink"}:
+    container = data.draw(OPERATIONS["CreateContainer"])
+    assert container.undo() == ops.RemoveNode(container.node)
+    for kind in set(OPERATIONS) - {"CreateNode", "CreateContainer", "CreateLink"}:
         assert data.draw(OPERATIONS[kind]).undo() is None
 
 
@@ -121,7 +141,8 @@ def test_a_workshop_by_hand(tmp_path_factory: pytest.TempPathFactory, content: s
     lab = tmp_path_factory.mktemp("lab")
     first = ops.Prepare("pc", "make b", "cat 'it'\\''s' >b\necho more >>b\n", {"it's": content})
     second = ops.PutFile("pc", "/run/deep/b", "b", 0o600)
-    script = f"set -eu\nlab={lab}\n{first.shell()}\n{second.shell()}\n"
+    put = 'put() { mkdir -p "$(dirname "$lab/$1$2")"; cat >"$lab/$1$2"; chmod "$3" "$lab/$1$2"; }'
+    script = f"set -eu\nlab={lab}\n{put}\n{first.shell()}\n{second.shell()}\n"
     done = subprocess.run(["sh"], input=script.encode(), capture_output=True, check=True)
     wanted = content if content.endswith("\n") else f"{content}\n"
     assert (done.stdout, done.stderr) == (b"", b"")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,10 @@ from emulator.errors import CommandFailed, Problem
 from emulator.lab.resolved import ResolvedLab
 from emulator.plan import ops
 from emulator.plan.compile import compile_plan
+from emulator.run import execute
 from emulator.run.backends.netns import NetnsHands
+from emulator.run.execute import Finished
+from emulator.run.spawn import Spaces
 
 Resolved = Callable[..., ResolvedLab]
 
@@ -179,9 +184,21 @@ def test_mail_servers_and_texts_in_a_zone_file(signed: ResolvedLab) -> None:
 
 
 @pytest.fixture
-def hands(tmp_path: Path) -> NetnsHands:
-    """Hands that have a workshop and no lab."""
-    return NetnsHands(None, tmp_path, tmp_path)  # type: ignore[arg-type]
+def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NetnsHands:
+    """Hands that have a workshop and no lab: what they would run in the lab's root runs in the workshop here."""
+
+    class NoLab:
+        def own_spaces(self) -> dict[str, int]:
+            return {name: os.open(os.devnull, os.O_RDONLY) for name in ("net", "mnt", "uts")}
+
+    def run(_: Spaces, argv: list[str], env: dict[str, str], *, timeout_s: float, cwd: str) -> Finished:
+        assert cwd == f"/.lab/{ops.WORKSHOP}"
+        folder = tmp_path / ops.WORKSHOP
+        done = subprocess.run(argv, env=env, cwd=folder, timeout=timeout_s, capture_output=True, check=False)
+        return Finished(done.returncode, done.stdout, done.stderr, 0, 0)
+
+    monkeypatch.setattr(execute, "run", run)
+    return NetnsHands(NoLab(), tmp_path, tmp_path)  # type: ignore[arg-type]
 
 
 def test_the_builder_runs_the_script_and_puts_the_file(hands: NetnsHands, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""How long until a lab is gone? Until the command returns, and until the kernel has everything back.
+
+    make bench PART=down
+
+The floor's program is killed; the kernel takes back what it held. The time ends when the memory of per-processor data
+(`Percpu` in /proc/meminfo), of which each namespace and each interface has some, is what it was before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from bench import floor
+from bench.common import Bench, Broken, Row, Sample, percpu_kib, run, wait_reclaimed, wirelab
+
+RETURNS_S = 0.3
+AT_MOST = 1.5
+HOST_KIB = 20
+"""A host has more per-processor data than this; when less was added, somebody else gave some back meanwhile."""
+TRIES = 5
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    """The rows of down."""
+    hosts = 100 if bench.quick else 1000
+    for kind, shapes in floor.SHAPES.items():
+        returned: list[float] = []
+        ways = {
+            "wirelab": partial(_ours_s, bench, shapes[hosts], hosts, returned),
+            "floor": partial(_floor_s, bench, hosts, floor.hosts_a_switch(kind)),
+        }
+        found = bench.rounds(ways)
+        what = f"down, {kind}, {hosts:,} hosts"
+        yield Row("down", f"{what}: the command returns", "s", Sample(tuple(returned)), at_most=RETURNS_S)
+        yield Row(
+            "down", f"{what}: the kernel has everything back", "s", found["wirelab"], "floor", found["floor"],
+            at_most=AT_MOST,
+        )  # fmt: skip
+
+
+def _ours_s(bench: Bench, words: str, hosts: int, returned: list[float]) -> float:
+    """Seconds from the start of `wirelab down` until all is gone; when the command returned is added to `returned`."""
+
+    def once() -> float | None:
+        name, before = bench.name(), percpu_kib()
+        run(wirelab("up", "--topology", words, "--name", name))
+        grown = percpu_kib() - before
+        began = time.perf_counter()
+        run(wirelab("down", name))
+        command = time.perf_counter() - began
+        seconds = _until_gone(began, before, grown, hosts)
+        if seconds is not None:
+            returned.append(command)
+        return seconds
+
+    return _undisturbed(bench, once)
+
+
+def _floor_s(bench: Bench, hosts: int, a_switch: int) -> float:
+    """Seconds from killing the floor's program until all is gone."""
+
+    def once() -> float | None:
+        before = percpu_kib()
+        with floor.held(hosts, a_switch) as process:
+            grown = percpu_kib() - before
+            began = time.perf_counter()
+            process.kill()
+            return _until_gone(began, before, grown, hosts)
+
+    return _undisturbed(bench, once)
+
+
+def _until_gone(began: float, before_kib: int, grown_kib: int, hosts: int) -> float | None:
+    """Seconds since `began` until all is gone; None when something else on the machine made or removed namespaces."""
+    gone = wait_reclaimed(before_kib)
+    return time.perf_counter() - began if gone and grown_kib > hosts * HOST_KIB else None
+
+
+def _undisturbed(bench: Bench, once: Callable[[], float | None]) -> float:
+    for _ in range(TRIES):
+        if (seconds := once()) is not None:
+            return seconds
+        bench.say("something else on this machine makes or removes namespaces; this round is measured again")
+    raise Broken("something else on this machine makes or removes namespaces all the time")

@@ -1,0 +1,310 @@
+"""The pairs test of a running lab: it plans, has the workers ask, and puts their answers together.
+
+Sockets of a million pairs and the neighbour table of the kernel are what it has to mind:
+
+- Requests go through the sender's own routes and packet filter, by raw sockets, and replies come through the packet
+  filter of the sender. Nothing of a node is passed by.
+- The neighbour table has room for 1,024 entries on many machines (`gc_thresh3`), for all namespaces together. Where a
+  lab needs few, its own ARP makes them, and those that are new are removed at the end. Where it needs more, entries are
+  pinned, a block of pairs at a time: permanent ones are not counted against that limit. Entries that the lab has
+  already are left as they are, and used. Afterwards each host has to find another one, and be found, without pins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
+from typing import Any, Final
+
+from emulator.errors import CommandFailed, MachineError, UsageError
+from emulator.events import Bus, Event
+from emulator.lab.resolved import AnyInterface, ResolvedLab
+from emulator.reach.echo import NONCE_OCTETS
+from emulator.reach.promise import promised_rows
+from emulator.reach.resolution import unresolved
+from emulator.reach.scheme import Endpoint, Scheme, blocks
+from emulator.verify.matrix import ANSWERED, SILENT, UNTESTED, Matrix
+
+NATURAL_MOST: Final = 256
+"""Neighbour entries that the lab's own ARP may make for a test: a quarter of the usual limit of the whole machine."""
+
+_TILE_MOST: Final = 50
+"""Hosts on a side of a block. What the kernel touches of so many namespaces stays in a processor's cache: 32 to 64 cost
+a fifth less time a pair than 125."""
+_WORKERS_MOST: Final = 4
+_PAIRS_A_WORKER: Final = 2_000
+_AT_ONCE: Final = 64
+"""Pairs that a worker asks at the same time without pins: each makes two entries."""
+
+_END_S: Final = 10.0
+
+_DESCRIPTORS_A_NODE: Final = 4
+_SPARE_DESCRIPTORS: Final = 64
+
+
+class Workers:
+    """Processes inside the lab; each does one thing at a time. A context manager."""
+
+    def __init__(self, directory: Path, nodes: Sequence[str], count: int) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        code = (
+            f"import sys; sys.path.insert(0, {root!r})\n"
+            "from emulator.reach.worker import main; sys.exit(main(sys.argv[1:]))"
+        )
+        self._directory = directory
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", code, str(directory)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd="/",
+                start_new_session=True,
+            )
+            for _ in range(count)
+        ]
+        try:
+            for number in range(count):
+                self._send(number, {"nodes": list(nodes)})
+            for number in range(count):
+                self.answer(number)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    def close(self) -> None:
+        """End them; they remove the neighbour entries that they made."""
+        for process in self._processes:
+            with contextlib.suppress(OSError):
+                if process.stdin:
+                    process.stdin.close()
+        for process in self._processes:
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+    def ask(self, number: int, do: str, **values: Any) -> dict[str, Any]:
+        """Let one worker do something, and wait for its answer."""
+        self._send(number, {"do": do, **values})
+        return self.answer(number)
+
+    def all(self, do: str, **values: Any) -> list[dict[str, Any]]:
+        """Let every worker do the same at the same time."""
+        for number in range(len(self)):
+            self._send(number, {"do": do, **values})
+        return [self.answer(number) for number in range(len(self))]
+
+    def share(self, do: str, tasks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Have `tasks` done, each by the worker that is free first; gives the answers as they come."""
+        import selectors
+
+        waiting = iter(tasks)
+        busy = 0
+        with selectors.DefaultSelector() as selector:
+            for number, process in enumerate(self._processes):
+                task = next(waiting, None)
+                if task is not None and process.stdout:
+                    self._send(number, {"do": do, **task})
+                    selector.register(process.stdout, selectors.EVENT_READ, number)
+                    busy += 1
+            while busy:
+                for key, _ in selector.select():
+                    yield self.answer(key.data)
+                    task = next(waiting, None)
+                    if task is None:
+                        selector.unregister(key.fileobj)
+                        busy -= 1
+                    else:
+                        self._send(key.data, {"do": do, **task})
+
+    def _send(self, number: int, message: dict[str, Any]) -> None:
+        stream = self._processes[number].stdin
+        try:
+            if stream:
+                stream.write(json.dumps(message).encode() + b"\n")
+                stream.flush()
+        except BrokenPipeError:
+            pass  # it has ended; what it said last tells why
+
+    def answer(self, number: int) -> dict[str, Any]:
+        """What a worker says next.
+
+        Raises:
+            CommandFailed: it could not do what it was told, or it has ended.
+        """
+        stream = self._processes[number].stdout
+        line = stream.readline() if stream else b""
+        answer: dict[str, Any] = json.loads(line) if line else {"error": f"the lab {self._directory.name} has ended"}
+        if "error" in answer:
+            raise CommandFailed(f"the pairs cannot be tested: {answer['error']}")
+        return answer
+
+
+def reach(lab: ResolvedLab, directory: Path, *, version: int | None = None, bus: Bus | None = None) -> Matrix:
+    """Test all ordered pairs of hosts of the running lab in `directory`.
+
+    Args:
+        version: 4 or 6 to test by this IP version alone; default: IPv4 where both have it, else IPv6.
+
+    Raises:
+        UsageError: the lab has fewer than two hosts, or its pairs are being tested already.
+        MachineError: a process may not open as many files as it takes.
+        CommandFailed: the lab ended meanwhile, or a node's sockets or tables could not be used.
+    """
+    began = time.monotonic()
+    hosts = [node.name for node in lab.nodes.values() if node.kind == "host"]
+    if len(hosts) < 2:
+        raise UsageError(f"the lab {lab.name} has no pair of hosts to test")
+    routers = [node.name for node in lab.nodes.values() if node.kind == "router"]
+    names = [*hosts, *routers]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < (wanted := len(names) * _DESCRIPTORS_A_NODE + _SPARE_DESCRIPTORS):
+        raise MachineError(
+            f"to test the pairs of {len(hosts):,} hosts a process must open {wanted:,} files; it may open {most:,}",
+            hint="raise the hard limit: ulimit -Hn, or LimitNOFILE= of the service that you are in",
+        )
+    possible = len(hosts) * (len(hosts) - 1)
+    count = max(1, min(len(os.sched_getaffinity(0)), _WORKERS_MOST, possible // _PAIRS_A_WORKER))
+    with _alone(directory), Workers(directory, names, count) as workers:
+        survey = workers.all("survey")[0]["nodes"]
+        leases = _leases(lab, survey)
+        scheme = scheme_of(lab, names, len(hosts), survey, leases, version)
+        workers.all("scheme", scheme=scheme.to_json())
+        promised = promised_rows(lab, scheme, leases)
+        lost, natural = _test(workers, scheme, bus or Bus())
+    rows = _rows(scheme, lost, promised)
+    return Matrix(lab.name, tuple(hosts), rows, promised, round(time.monotonic() - began, 3), natural)
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Two tests of one lab at the same time would remove each other's neighbour entries."""
+    descriptor = os.open(directory / "pairs", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"the pairs of {directory.name} are being tested already", hint="wait for its end") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _leases(lab: ResolvedLab, survey: Mapping[str, Any]) -> dict[tuple[str, str], list[AnyInterface]]:
+    """The addresses that interfaces have got by DHCP or router advertisements."""
+    found: dict[tuple[str, str], list[AnyInterface]] = {}
+    for interface in lab.interfaces():
+        seen = survey.get(interface.node)
+        if seen is None or not (interface.dhcp or interface.slaac):
+            continue
+        index = seen["links"].get(interface.name, (0, ""))[0]
+        for place, address, prefix in seen["addresses"]:
+            octets = bytes.fromhex(address)
+            made = IPv4Interface((octets, prefix)) if len(octets) == 4 else IPv6Interface((octets, prefix))
+            wanted = interface.dhcp if made.version == 4 else interface.slaac
+            if place == index and wanted and made not in interface.addresses:
+                found.setdefault((interface.node, interface.name), []).append(made)
+    return found
+
+
+def scheme_of(
+    lab: ResolvedLab,
+    names: Sequence[str],
+    hosts: int,
+    survey: Mapping[str, Any],
+    leases: Mapping[tuple[str, str], Sequence[AnyInterface]],
+    version: int | None,
+) -> Scheme:
+    """Who asks whom: the stations `names`, the first `hosts` of which are hosts, as a worker has surveyed them."""
+    endpoints = []
+    for number, name in enumerate(names):
+        for interface in lab.nodes[name].interfaces:
+            if interface.is_loopback:
+                continue
+            index, mac = survey[name]["links"].get(interface.name, (0, interface.mac.replace(":", "")))
+            for address in (*interface.addresses, *leases.get((name, interface.name), ())):
+                if version in (None, address.version):
+                    subnet = f"{interface.segment}|{address.network}"
+                    endpoints.append(Endpoint(number, subnet, address.version, address.ip.packed.hex(), mac, index))
+    return Scheme(secrets.token_hex(NONCE_OCTETS), tuple(names), hosts, tuple(endpoints))
+
+
+def _test(workers: Workers, scheme: Scheme, bus: Bus) -> tuple[dict[int, set[int]], bool]:
+    """Sender → receivers that do not answer; and whether the lab's own ARP was enough for all of it."""
+    natural = entries_needed(scheme) <= NATURAL_MOST
+    hosts = range(scheme.hosts)
+    size = len(hosts) if natural else max(8, min(_TILE_MOST, -(-len(hosts) // 4)))
+    if not natural:
+        workers.ask(0, "pin_routers")
+        workers.ask(0, "warm")
+    tasks = [
+        {"first": (one.start, one.stop), "second": (other.start, other.stop), "pinned": not natural}
+        for one, other in blocks(len(hosts), size)
+    ]
+    total, done = len(hosts) * (len(hosts) - 1), 0
+    for answer in workers.share("block", tasks):
+        done += answer["tested"]
+        bus.emit(Event("pairs", f"{done:,} of {total:,} pairs asked", done, total))
+    lost: dict[int, set[int]] = {}
+    for answer in workers.all("finish", pinned=not natural):
+        for sender, receivers in answer["lost"].items():
+            lost.setdefault(int(sender), set()).update(receivers)
+    if natural:
+        workers.ask(0, "forget")
+        return lost, natural
+
+    def ask(pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+        parts = [{"pairs": pairs[start : start + _AT_ONCE]} for start in range(0, len(pairs), _AT_ONCE)]
+        return {tuple(pair) for answer in workers.share("resolve", parts) for pair in answer["failed"]}
+
+    for sender, receivers in unresolved(scheme, lost, ask).items():
+        lost.setdefault(sender, set()).update(receivers)
+    return lost, natural
+
+
+def entries_needed(scheme: Scheme) -> int:
+    """Neighbour entries that exist when every host has talked with every other."""
+    members: dict[str, int] = {}
+    for station in range(scheme.hosts):
+        for subnet in scheme.own[station]:
+            members[subnet] = members.get(subnet, 0) + 1
+    return sum(count * (count - 1) for count in members.values()) + sum(1 for _ in scheme.routers())
+
+
+def _rows(scheme: Scheme, lost: Mapping[int, set[int]], promised: Sequence[bytes]) -> tuple[bytes, ...]:
+    plain = all(len(scheme.by_version[host]) == 1 for host in range(scheme.hosts))
+    versions = {version for host in range(scheme.hosts) for version in scheme.by_version[host]}
+    rows = []
+    for sender in range(scheme.hosts):
+        row = bytearray([ANSWERED]) * scheme.hosts
+        for receiver in lost.get(sender, ()):
+            row[receiver] = SILENT
+        if not plain or len(versions) > 1:
+            for receiver in range(scheme.hosts):
+                if scheme.target(sender, receiver) is None:
+                    row[receiver] = SILENT if promised[sender][receiver] == ANSWERED else UNTESTED
+        row[sender] = UNTESTED
+        rows.append(bytes(row))
+    return tuple(rows)

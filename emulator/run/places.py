@@ -1,0 +1,114 @@
+"""What each node of a lab sees as its own: mounts, files and a host name. The lab's first process makes it when
+something first runs in the node. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emulator.run import kernel, spawn, view
+
+OWN_FILES = ("etc/hosts", "etc/resolv.conf", "etc/hostname")
+
+
+class Places:
+    """The nodes' places. The calling process is in the namespaces `own`, to which it returns each time."""
+
+    def __init__(self, own: Mapping[str, int], shared: Sequence[view.Shared], *, containers: bool) -> None:
+        """`containers`: the process is not in the PID namespace of the nodes, only its children are."""
+        self._own = own
+        self._shared = shared
+        self._containers = containers
+        self._binds: dict[str, dict[str, tuple[int, bool]]] = {}
+
+    def bind(self, request: Mapping[str, Any]) -> None:
+        """Let a node, for which nothing is made yet, see something that the user agreed to share.
+
+        Raises:
+            OSError: the user did not.
+        """
+        numbers = [number for number, shared in enumerate(self._shared) if shared.source == request["source"]]
+        if not numbers:
+            raise OSError(errno.EPERM, "the user did not agree to share it")
+        self._binds.setdefault(request["node"], {})[request["target"]] = numbers[0], request["writable"] is True
+
+    def is_bound(self, request: Mapping[str, Any]) -> bool:
+        """Whether the node sees it already."""
+        found = self._binds.get(request["node"], {}).get(request["target"])
+        return found is not None and (self._shared[found[0]].source, found[1]) == (
+            request["source"],
+            request["writable"] is True,
+        )
+
+    def make(self, name: str, net: int, confinement: Mapping[str, Any] | None) -> spawn.Spaces:
+        """The namespaces of the node whose network namespace is `net`."""
+        home = os.path.join(view.LAB_PLACE, name)
+        try:
+            kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
+            kernel.sethostname(name)
+            kernel.setns(net, kernel.CLONE_NEWNET)
+            with contextlib.suppress(OSError):  # without its own /sys a node sees the lab's; nothing of ours reads it
+                flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY
+                kernel.mount("sysfs", "/sys", "sysfs", flags)
+            for place in view.PRIVATE_PLACES:
+                own = os.path.join(home, place)
+                os.makedirs(own, exist_ok=True)
+                if place in ("tmp", "dev/shm", "var/tmp"):
+                    os.chmod(own, 0o1777)  # noqa: S103 - the usual mode of /tmp
+                kernel.mount(own, f"/{place}", "", kernel.MS_BIND)
+            os.makedirs(os.path.join(home, "etc"), exist_ok=True)
+            for file in OWN_FILES:
+                _own_file(home, name, file)
+            for target, (number, writable) in self._binds.get(name, {}).items():
+                view.bind(number, target, writable=writable)
+            if self._containers:
+                _proc_of_nodes()
+            view.finish_node()
+            flags = os.O_RDONLY | os.O_CLOEXEC
+            mnt, uts = os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags)
+            if self._containers:
+                return spawn.Spaces(net, mnt, uts, pid=self._own["pid"], confinement=confinement)
+            return spawn.Spaces(net, mnt, uts)
+        finally:
+            kernel.setns(self._own["mnt"], kernel.CLONE_NEWNS)
+            kernel.setns(self._own["uts"], kernel.CLONE_NEWUTS)
+            kernel.setns(self._own["net"], kernel.CLONE_NEWNET)
+
+
+def _own_file(home: str, node: str, file: str) -> None:
+    """Let the node see its own file of /etc; what a link of the machine's /etc leads to in /run is made there."""
+    source = os.path.join(home, file)
+    if not os.path.exists(source):
+        with open(source, "w", encoding="utf-8") as stream:
+            stream.write(f"{node}\n" if file == "etc/hostname" else "")
+    target = os.path.realpath(f"/{file}")
+    if not os.path.exists(target) and target.startswith(tuple(f"/{place}/" for place in view.PRIVATE_PLACES)):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "x", encoding="utf-8"):
+            pass
+    if os.path.exists(target):
+        kernel.mount(source, target, "", kernel.MS_BIND)
+
+
+def _proc_of_nodes() -> None:
+    """A /proc that shows the PID namespace of the nodes, in which only our children are, not we."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            view.mount_proc("/proc")
+        except OSError as error:
+            os.write(writing, str(error.errno or errno.EIO).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        trouble = stream.read()
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
+    if trouble:
+        raise OSError(int(trouble), f"/proc of the nodes: {os.strerror(int(trouble))}")
