@@ -100,7 +100,6 @@ class Faults:
             self._kill_service(target)
             return
         self._check_node(target)
-        self._check_power(target)
         with self._ledger.held():
             self._kill(target)
 
@@ -113,7 +112,6 @@ class Faults:
         if ":" in target:
             return self._restart_service(target)
         self._check_node(target)
-        self._check_power(target)
         with self._ledger.held():
             return self._restart([target])
 
@@ -205,13 +203,6 @@ class Faults:
     def _check_node(self, node: str) -> None:
         if node not in self._lab.nodes:
             raise UsageError(f"the lab {self._directory.name} has no node {node}", hint=near(node, self._lab.nodes))
-
-    def _check_power(self, node: str) -> None:
-        if self._lab.nodes[node].container is not None:
-            raise UsageError(
-                f"{node} is a container: its power cannot be cut, it would lose its cables for good",
-                hint=f"{self._hint(f'freeze {node}')}, or a lab of namespaces: wirelab up LAB --backend netns",
-            )
 
     def _cables(self, node: str) -> list[str]:
         return [interface.name for interface in self._lab.nodes[node].interfaces if interface.peer]

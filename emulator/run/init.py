@@ -37,7 +37,6 @@ from emulator.run import id_maps, kernel, places, power, run_directory, spawn, v
 from emulator.run.service import Service
 
 NAMESPACES = kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
-_NOWHERE = spawn.Spaces(-1, -1, -1)
 
 
 def main(arguments: list[str]) -> int:
@@ -246,28 +245,13 @@ class Init:
         os.mkdir(private, 0o700)
         self.run_directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.containers:
-            self._set_anchor()
+            self.anchor, self.rope = places.set_anchor()
         view.close(private, self.shared, as_root=self.as_root)
         kernel.sethostname(self.lab[:63])
         for name in (*(() if self.containers else ("user",)), "mnt", "uts", "ipc", "net", "pid"):
             kind = "pid_for_children" if name == "pid" else name
             self.own_fds[name] = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         self.own_fds["private"] = os.open(view.LAB_PLACE, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def _set_anchor(self) -> None:
-        """The first process of the PID namespace of all nodes that are no containers: they end with it, it with us."""
-        kernel.unshare(kernel.CLONE_NEWPID)
-        here, self.rope = os.pipe2(os.O_CLOEXEC)
-        self.anchor = os.fork()
-        if self.anchor == 0:
-            kernel.die_with_parent(signal.SIGKILL)
-            kernel.set_process_name("wirelab-anchor")
-            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps orphans then
-            os.dup2(here, 3)
-            os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            os.read(3, 1)  # ends when the init does
-            os._exit(0)
-        os.close(here)
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -409,6 +393,10 @@ class Init:
         each = len(spawn.Spaces._fields) - 1
         for index, node in enumerate(nodes):
             spaces = spawn.Spaces._make([*fds[each * index : each * (index + 1)], node["confinement"]])
+            if (held := self.nets.get(node["name"])) is not None:  # it was switched off, and its cables were kept
+                back = self.own_fds["net"]
+                power.move(held, power.interfaces(held, back), spaces.net, back)
+                self._replace_network(node["name"], spaces.net)
             self.spaces[node["name"]] = spaces
             self.nets[node["name"]] = spaces.net
             self.kept |= set(spaces.descriptors.values())
@@ -443,8 +431,6 @@ class Init:
     def _power_off(self, node: str, interfaces: list[str]) -> None:
         """End everything in a node, and give it a new, empty network namespace: its cables are in it, without carrier.
         The interfaces go first, so that no connection that ends here says goodbye."""
-        if self.spaces.get(node, _NOWHERE).ipc >= 0:
-            raise OSError(errno.EOPNOTSUPP, "the power of a container is the engine's")
         old, back = self.nets[node], self.own_fds["net"]
         power.switch_off(old, interfaces, back)
         for service in self.services.values():
@@ -458,13 +444,21 @@ class Init:
             power.move(new, interfaces, old, back)
             os.close(new)
             raise
+        self._replace_network(node, new)
+        power.forget(os.path.join(view.LAB_PLACE, node))
+
+    def _replace_network(self, node: str, new: int) -> None:
+        """From now on the node's network namespace is `new`; what was known of the node before is forgotten."""
+        spaces = self.spaces.pop(node, None)
+        known = spaces.descriptors if spaces else {}
+        if spaces and spaces.ipc < 0:
+            known.pop("pid", None)  # that of all nodes which are no containers
+        for descriptor in {self.nets[node], *known.values()}:
+            self.kept.discard(descriptor)
+            os.close(descriptor)
         self.nets[node] = new
         self.epoch += 1
         self.frozen.discard(node)
-        spaces = self.spaces.pop(node, None)
-        for descriptor in {old, *((spaces.mnt, spaces.uts) if spaces else ())}:
-            os.close(descriptor)
-        power.forget(os.path.join(view.LAB_PLACE, node))
 
     def _start(self, request: dict[str, Any]) -> int:
         node, name = request["node"], request["service"]

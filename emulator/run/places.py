@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,6 +79,24 @@ class Places:
             kernel.setns(self._own["mnt"], kernel.CLONE_NEWNS)
             kernel.setns(self._own["uts"], kernel.CLONE_NEWUTS)
             kernel.setns(self._own["net"], kernel.CLONE_NEWNET)
+
+
+def set_anchor() -> tuple[int, int]:
+    """Start the first process of the PID namespace of all nodes that are no containers, in which the caller's children
+    are from now on: they end with it, and it with the caller. Returns its process id, and what it holds on to."""
+    kernel.unshare(kernel.CLONE_NEWPID)
+    here, rope = os.pipe2(os.O_CLOEXEC)
+    anchor = os.fork()
+    if anchor == 0:
+        kernel.die_with_parent(signal.SIGKILL)
+        kernel.set_process_name("wirelab-anchor")
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps orphans then
+        os.dup2(here, 3)
+        os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        os.read(3, 1)  # ends when the caller does
+        os._exit(0)
+    os.close(here)
+    return anchor, rope
 
 
 def _own_file(home: str, node: str, file: str) -> None:

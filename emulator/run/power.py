@@ -122,6 +122,15 @@ def move(namespace: int, interfaces: Iterable[str], target: int, back: int) -> N
     _change(namespace, interfaces, back, _link(flags=0, change=0) + attribute)
 
 
+def interfaces(namespace: int, back: int) -> list[str]:
+    """The names of the interfaces in a namespace, the loopback interface excepted."""
+    try:
+        kernel.setns(namespace, kernel.CLONE_NEWNET)
+        return [name for _, name in socket.if_nameindex() if name != "lo"]
+    finally:
+        kernel.setns(back, kernel.CLONE_NEWNET)
+
+
 def _link(flags: int, change: int) -> bytes:
     """struct ifinfomsg of an interface whose index is filled in later (rtnetlink(7))."""
     return struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, flags, change)

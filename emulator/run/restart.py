@@ -1,24 +1,30 @@
 """Booting nodes of a running lab: the plan's operations for them, by the builder's hands, in namespaces that are there
-already. As a program: python -m emulator.run.restart DIRECTORY PARENT, the plan as JSON on standard input."""
+already. As a program: python -m emulator.run.restart DIRECTORY PARENT ENGINE_SOCKET, the plan as JSON on standard
+input; the socket is empty when no container is among the nodes.
+"""
 
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, WirelabError
 from emulator.plan import ops
+from emulator.plan.containers import CreateContainer
 from emulator.run import builder, kernel, netlink
 from emulator.run.backends.netns import NetnsHands, Node, initial_settings
 from emulator.run.control import Control
 
-_FIRST_INDEX = 1 << 20
+FIRST_INDEX = 1 << 20
 """Indexes of bridges that a node makes anew, far from those of the lab's cables."""
 
 
@@ -28,10 +34,12 @@ class RestartHands(NetnsHands):
     A service that does not answer in time does not stop a boot; `late` says which.
     """
 
-    def __init__(self, control: Control, directory: Path, private: Path) -> None:
-        super().__init__(control, directory, private)
-        self._ran = True
-        self.late: list[str] = []
+    _ran = True
+
+    @functools.cached_property
+    def late(self) -> list[str]:
+        """What did not answer in time, in words."""
+        return []
 
     def execute(self, operation: ops.Operation) -> None:
         """See `emulator.run.apply.Hands`. Nothing is undone: the node is switched off again instead."""
@@ -50,18 +58,22 @@ class RestartHands(NetnsHands):
         self._settings.in_new_namespace()
         for key, value in initial_settings(operation):
             self._settings.write(key, value)
-            if ".default." in key:  # its cables are there already, and took the defaults from before
+        self._settle(node, initial_settings(operation))
+        self._keep(node, operation, netlink.set_up(1))
+
+    def _settle(self, node: Node, settings: Iterable[tuple[str, str]]) -> None:
+        """The node's cables are there already, and took the defaults from before."""
+        for key, value in settings:
+            if ".default." in key:
                 for interface in node.indexes:
                     self._settings.write(key.replace(".default.", f".{interface}."), value)
-        self._keep(node, operation, netlink.set_up(1))
 
     def _adopt(self, name: str) -> Node:
         """Take over the namespace of a node, and stay in it."""
         namespace = self._control.node_networks([name])[name]
         kernel.setns(namespace, kernel.CLONE_NEWNET)
         indexes = {interface: index for index, interface in socket.if_nameindex()}
-        numbers = iter(range(_FIRST_INDEX, 2 * _FIRST_INDEX))
-        self._nodes[name] = Node(name, namespace, numbers, indexes=indexes)
+        self._nodes[name] = Node(name, namespace, count(FIRST_INDEX), indexes=indexes)
         return self._nodes[name]
 
     def _create_link(self, link: ops.CreateLink) -> None:
@@ -104,7 +116,16 @@ def main() -> int:
     """Carry the plan out; returns the exit status."""
     request = json.load(sys.stdin)
     plan = ops.Plan(request["lab"], tuple(ops.from_row(row) for row in request["operations"]), ())
-    return builder.work(Path(sys.argv[1]), plan, int(sys.argv[2]), 1, make=RestartHands)
+    engine_socket = sys.argv[3] or None
+
+    def hands(control: Control, directory: Path, private: Path) -> RestartHands:
+        if engine_socket is None:
+            return RestartHands(control, directory, private)
+        from emulator.run.backends.docker_restart import DockerRestartHands
+
+        return DockerRestartHands(control, directory, private, engine_socket, os.geteuid())
+
+    return builder.work(Path(sys.argv[1]), plan, int(sys.argv[2]), 1, engine_socket, hands)
 
 
 def boot(directory: Path, plan: ops.Plan) -> list[str]:
@@ -117,8 +138,13 @@ def boot(directory: Path, plan: ops.Plan) -> list[str]:
         return []
     code = f"import sys; sys.path[:] = {sys.path!r}; from emulator.run.restart import main; sys.exit(main())"
     operations = [ops.to_row(operation) for operation in plan.operations]
+    engine_socket = ""
+    if any(isinstance(operation, CreateContainer) for operation in plan.operations):
+        from emulator.run import engine
+
+        engine_socket = engine.usable()
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, str(directory), str(os.getpid())],
+        [sys.executable, "-I", "-S", "-c", code, str(directory), str(os.getpid()), engine_socket],
         input=json.dumps({"lab": plan.lab, "operations": operations}).encode(),
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -155,7 +155,7 @@ def test_limits_and_settings(docker: Person, lab_name: str, images: Engine, gone
     )
     file = lab_file(docker, lab_name, text)
     refused = docker.wirelab("up", file, "--name", lab_name, "--backend", "docker", status=2)
-    assert "--allow-binds" in refused.stderr and f"{shown} (read-only) in b" in refused.stderr
+    assert "--allow-binds" in refused.stderr and f"b gets the folder {shown} at /srv/shown, to read\n" in refused.stderr
     docker.wirelab("up", file, "--name", lab_name, "--backend", "docker", "--allow-binds")
     found = labels(images, lab_name)["b"]
     with closing(images.client()) as client:
@@ -237,3 +237,29 @@ def test_the_plan_as_a_script(docker: Person, lab_name: str, images: Engine) -> 
     assert (done.returncode, done.stdout) == (0, "from a container\n"), done.stderr
     with closing(images.client()) as client:
         assert not client.containers.list(all=True, filters={"label": ["wirelab.script"]})
+
+
+def test_faults_of_containers(docker: Person, lab_name: str, images: Engine) -> None:
+    docker.wirelab("up", lab_file(docker, lab_name, MINI), "--name", lab_name, "--backend", "docker")
+    before = labels(images, lab_name)["b"].id
+    ping = lambda status: docker.wirelab(  # noqa: E731
+        "exec", lab_name, "a", "--", "ping", "-n", "-c", "1", "-W", "1", "10.0.0.2", status=status
+    )
+    ping(0)
+    docker.wirelab("exec", lab_name, "b", "--", "touch", "/var/tmp/kept", "/tmp/lost")
+    docker.wirelab("fault", lab_name, "freeze", "b")
+    assert "b is frozen" in docker.wirelab("exec", lab_name, "b", "--", "true", status=1).stderr
+    ping(1)
+    docker.wirelab("fault", lab_name, "continue", "b")
+    ping(0)
+    docker.wirelab("fault", lab_name, "kill", "b")
+    assert "b is off" in docker.wirelab("exec", lab_name, "b", "--", "true", status=1).stderr
+    ping(1)
+    docker.wirelab("fault", lab_name, "restart", "b")
+    ping(0)
+    assert labels(images, lab_name)["b"].id == before, "the same container"
+    docker.wirelab("exec", lab_name, "b", "--", "sh", "-c", "test -e /var/tmp/kept && ! test -e /tmp/lost")
+    docker.wirelab("fault", lab_name, "kill", "b")
+    docker.wirelab("fault", lab_name, "heal")
+    ping(0)
+    assert docker.json("fault", lab_name)["faults"] == []

@@ -153,17 +153,25 @@ class DockerHands(NetnsHands):
                 with self._fetching:  # once, whoever else wants it
                     _require_image(client, operation.image)
                 created = create()
-            api.start(created["Id"])
-            about = api.inspect_container(created["Id"])
+        except (APIError, OSError) as error:
+            raise CommandFailed(f"cannot {operation.describe()}: {_reason(error)}") from None
+        return self._start_container(client, operation, created["Id"])
+
+    def _start_container(self, client: DockerClient, operation: CreateContainer, container: str) -> Made:
+        from docker.errors import APIError
+
+        try:
+            client.api.start(container)
+            about = client.api.inspect_container(container)
         except (APIError, OSError) as error:
             raise CommandFailed(f"cannot {operation.describe()}: {_reason(error)}") from None
         state = about["State"]
         if not state["Running"] or not state["Pid"]:
-            raise _ended(client, operation, created["Id"], state["ExitCode"])
+            raise _ended(client, operation, container, state["ExitCode"])
         settings = about["Config"]
         return Made(
             operation,
-            created["Id"],
+            container,
             state["Pid"],
             settings.get("Env") or (),
             settings.get("WorkingDir") or "/",

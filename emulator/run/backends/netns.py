@@ -59,6 +59,9 @@ class NetnsHands:
     network namespace. Cables come first: both ends must be there before anything is said about the other one.
     """
 
+    _ran = False
+    """Whether programs may have put links into folders of nodes already."""
+
     def __init__(self, control: Control, directory: Path, private: Path) -> None:
         self.confinement: dict[str, Any] | None = None
         self._control = control
@@ -71,7 +74,6 @@ class NetnsHands:
         self._cabling: dict[str, list[ops.CreateLink]] = {}
         self._settings = sysctl.Settings(self._view_of_proc)
         self._folders: set[str] = set()
-        self._ran = False
         self.kept = 0
         self.moved: Callable[[ops.Operation], None] = lambda _: None
 
