@@ -81,6 +81,8 @@ def test_changes_of_an_interface() -> None:
     assert netlink.set_up(5, up=False) == encoded(link(5, [], change=1), 16, 1)
     assert netlink.set_master(5, 2) == encoded(link(5, [("IFLA_MASTER", 2)]), 19, 1)
     assert netlink.delete_link(5) == encoded(link(5, []), 17, 1)
+    attributes = [("IFLA_ADDRESS", "02:00:00:00:00:01"), ("IFLA_MTU", 1400), ("IFLA_MASTER", 0)]
+    assert netlink.set_end(5, "02:00:00:00:00:01", 1400, 0) == encoded(link(5, attributes), 19, 1)
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,16 @@ def test_any_path(tmp_path_factory: pytest.TempPathFactory, words: list[str]) ->
     write(node, path, "text")
     assert exists(node, path)
     assert [file for file in node.rglob("*") if file.is_file()] == [node.joinpath(*words)]
+
+
+def test_links_inside_are_followed_when_it_is_looked_for(tmp_path: Path) -> None:
+    """As `/var/run` of most images: `/proc/PID/root` is the kernel's link to a container's files."""
+    node = tmp_path / "pc1"
+    write(node, "/run/app/ready", "")
+    (node / "var").mkdir()
+    (node / "var" / "run").symlink_to("/run")
+    (node / "var" / "near").symlink_to("run/app")
+    (node / "var" / "loop").symlink_to("loop")
+    assert exists(node, "/var/run/app/ready") and exists(node, "/var/near/ready")
+    assert not exists(node, "/var/loop/x") and not exists(node, "/var/run/other")
+    assert exists(Path(f"/proc/{os.getpid()}/root"), "/proc/self/stat")
