@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from bench import floor
-from bench.common import Bench, Broken, Row, Sample, percpu_kib, run, timed, wait_reclaimed, wirelab
+from bench.common import Bench, Broken, Row, Sample, run, slab_kib, timed, wait_reclaimed, wirelab
 from bench.up import AT_MOST, FIXED_S
 
 HOSTS = 5_000
@@ -20,7 +20,7 @@ HOSTS = 5_000
 def measure(bench: Bench) -> Iterator[Row]:
     """The rows of large."""
     hosts = 500 if bench.quick else HOSTS
-    before = percpu_kib()
+    before = slab_kib()
     floors = floor.up_s(hosts)
     wait_reclaimed(before)
     name = bench.name()
