@@ -417,13 +417,13 @@ def verify(
         version: 4 or 6 to test pairs by this IP version alone.
         backend, allow_binds: of that instance, as for `up`.
     """
-    from emulator.reach.capacity import warning
+    from emulator.reach.capacity import warnings
 
     if twin is None and not fresh and target in runs.names():
         lab = attach(target)
         try:
             report = verify_running(lab, bus=bus, keep=keep, pairs=pairs, version=version)
-            return Proof(report, note=warning(lab.lab))
+            return Proof(report, note="\n".join(warnings(lab.lab)) or None)
         finally:
             lab.close()
     from emulator.observe import Player
@@ -438,7 +438,7 @@ def verify(
             for step in lab.lab.twins[twin].steps:
                 player.play(step)  # what it starts in the background ends with the instance
         report = verify_running(lab, bus=bus, keep=keep, pairs=pairs, version=version)
-        return Proof(report, expected, warning(lab.lab))
+        return Proof(report, expected, "\n".join(warnings(lab.lab)) or None)
 
 
 def source_of(target: str) -> Path:
