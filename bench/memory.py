@@ -2,8 +2,8 @@
 
     make bench PART=memory
 
-Used is `MemTotal` less `MemAvailable` (proc_meminfo(5)), before and while the hosts are up. Run it on a machine that
-does nothing else: what others take and give back meanwhile is counted, too.
+What is used: see `bench.common.used_kib`, before and while the hosts are up. Run it on a machine that does nothing
+else: what others take and give back meanwhile is counted, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from bench.common import Bench, Row, Sample, used_kib
 
 AT_MOST = 1.15
 FIXED_MIB = 40.0
-SETTLED_KIB = 256
+SETTLED_KIB = 512
+STEADY_S = 1.0
+PATIENCE_S = 15.0
 
 
 def measure(bench: Bench) -> Iterator[Row]:
@@ -48,14 +50,14 @@ def measure(bench: Bench) -> Iterator[Row]:
 
 
 def _settled_kib() -> int:
-    """Memory in use, once it has stopped changing: what has ended is freed a little later."""
-    last = used_kib()
-    for _ in range(50):
-        time.sleep(0.1)
+    """Memory in use, once it has been the same for a second: what has ended is freed a little later."""
+    last, since = used_kib(), time.monotonic()
+    deadline = since + PATIENCE_S
+    while time.monotonic() < min(since + STEADY_S, deadline):
+        time.sleep(0.05)
         now = used_kib()
-        if abs(now - last) < SETTLED_KIB:
-            return now
-        last = now
+        if abs(now - last) > SETTLED_KIB:
+            last, since = now, time.monotonic()
     return last
 
 

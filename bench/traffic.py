@@ -4,12 +4,14 @@ same network built by hand, taking turns.
     make bench PART=traffic        (or: python -m bench traffic)
 
 With offloads (`defaults: {offload: true}`) a segment of 64 KiB goes through the whole network in one piece; without
-them, which is what labs do unless they ask, every frame is one of the wire.
+them, which is what labs do unless they ask, every frame is one of the wire. Each program has a processor of its own, on
+both sides the same one: where the scheduler puts them moves the figures more than what is looked for.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -70,7 +72,7 @@ Argv = Callable[..., list[str]]
 
 def measure(bench: Bench) -> Iterator[Row]:
     """The rows of throughput and latency."""
-    need("iperf3", "ping", "ip", "iptables", "unshare", "nsenter")
+    need("iperf3", "ping", "taskset", "ip", "iptables", "unshare", "nsenter")
     for offload in (True, False):
         with ExitStack() as stack:
             lab = _lab(bench, stack, offload=offload)
@@ -111,23 +113,29 @@ def _both(lab: str, hand: ByHand, figure: Callable[..., float], *where: str) -> 
     return {"wirelab": lambda: figure(in_lab, *where), "by hand": lambda: figure(hand.argv, *where)}
 
 
+def _on(number: int) -> list[str]:
+    """The words before a command that put it on the first or second processor that may be used (taskset(1))."""
+    processors = sorted(os.sched_getaffinity(0))
+    return ["taskset", "-c", str(processors[number % len(processors)])]
+
+
 def _gbit_s(bench: Bench, argv: Argv, client: str, server: str, address: str) -> float:
     """Gbit/s of payload that iperf3 received from one TCP connection in two seconds."""
     with subprocess.Popen(
-        argv(server, "iperf3", "--server", "--one-off", "--forceflush"), stdout=subprocess.PIPE, text=True
+        argv(server, *_on(1), "iperf3", "--server", "--one-off", "--forceflush"), stdout=subprocess.PIPE, text=True
     ) as process:
         if process.stdout is None or not any("listening" in line for line in process.stdout):
             raise SystemExit("bench: iperf3 does not listen")
         seconds = "1" if bench.quick else "2"
-        said = run(argv(client, "iperf3", "--json", "--client", address, "--time", seconds))
+        said = run(argv(client, *_on(0), "iperf3", "--json", "--client", address, "--time", seconds))
         process.communicate(timeout=30)
     return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
 def _rtt_us(bench: Bench, argv: Argv, client: str, address: str) -> float:
-    """Microseconds from question to answer, the median of 300 pings, one each 5 ms."""
-    count = 100 if bench.quick else 300
-    said = run(argv(client, "ping", "-n", "-c", str(count), "-i", "0.005", address))
+    """Microseconds from question to answer, the median of 400 pings, one each 2 ms."""
+    count = 100 if bench.quick else 400
+    said = run(argv(client, *_on(0), "ping", "-n", "-c", str(count), "-i", "0.002", address))
     times = [float(found) for found in re.findall(r"time=([0-9.]+) ms", said)]
     if len(times) != count:
         raise SystemExit(f"bench: {count - len(times)} of {count} pings were lost")

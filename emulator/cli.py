@@ -92,8 +92,17 @@ def _octets(text: str) -> int:
     return int(digits) * factor
 
 
-def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an argument
-    """The whole command line."""
+class _Unasked:
+    """Stands for a command that is not the one to be read: to describe them all takes longer than many of them."""
+
+    def add_argument(self, *_: Any, **__: Any) -> _Unasked:
+        return self
+
+    add_mutually_exclusive_group = set_defaults = add_argument
+
+
+def parser(only: str | None = None) -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an argument
+    """The whole command line, or, where there is a command `only`, that part of it."""
     top = _Parser(
         prog="wirelab",
         description="Real networks from a lab file, without root, proved by captured packets.",
@@ -103,6 +112,8 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser, prog=top.prog)
 
     def command(name: str, function: str, text: str) -> argparse.ArgumentParser:
+        if only not in (None, name):
+            return _Unasked()  # type: ignore[return-value]
         made = commands.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
         made.set_defaults(function=function)
         return made
@@ -237,7 +248,7 @@ def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - one statement an arg
 
     completion = command("completion", "machine:completion", "print the completion code of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    return top
+    return top if commands.choices else parser()
 
 
 def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -256,13 +267,12 @@ def _parse(top: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status and never raises."""
-    top = parser()
+    words = list(sys.argv[1:] if arguments is None else arguments)
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
-        argcomplete.autocomplete(top)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parse(top, words)
+        argcomplete.autocomplete(parser())
+    options = _parse(parser(words[0] if words else None), words)
     return guarded(lambda: _call(options, words))
 
 

@@ -320,14 +320,14 @@ def verify(
         version: 4 or 6 to test pairs by this IP version alone.
         backend, allow_binds: of that instance, as for `up`.
     """
-    from emulator.reach.capacity import warning
+    from emulator.reach.capacity import warnings
 
     with _keeping(keep) as place:
         if twin is None and not fresh and target in runs.names():
             lab = attach(target)
             try:
                 proof = verify_running(lab, bus=bus, capture=capture, place=place, pairs=pairs, version=version)
-                return replace(proof, note=warning(lab.lab))
+                return replace(proof, note="\n".join(warnings(lab.lab)) or None)
             finally:
                 lab.close()
         source = source_of(target)
@@ -340,7 +340,7 @@ def verify(
                 for step in lab.lab.twins[twin].steps:
                     player.play(step)  # what it starts in the background ends with the instance
             proof = verify_running(lab, twin=twin, bus=bus, capture=capture, place=place, pairs=pairs, version=version)
-            return replace(proof, note=warning(lab.lab))
+            return replace(proof, note="\n".join(warnings(lab.lab)) or None)
 
 
 def _keeping(target: str | Path | None) -> contextlib.AbstractContextManager[Keeping | None]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run the command line; returns the exit status and never raises."""
     words = sys.argv[1:]
+    gc.set_threshold(50_000)  # imports make much, and hardly anything in circles
     if not is_plain_exec(words) or "_ARGCOMPLETE" in os.environ or _has_deputy(words[1]):
         from emulator.cli import main as with_all_words
 

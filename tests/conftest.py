@@ -83,7 +83,8 @@ class Person:
         done = self.run(self.argv(*words), **options)
         assert "Traceback" not in done.stderr + (done.stdout or ""), done.stderr
         if status is not None:
-            assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
+            said = f"exit status {done.returncode} of: {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == status, said
         return done
 
     def json(self, *words: str, status: int | None = 0) -> Any:

@@ -58,9 +58,9 @@ def up(options: argparse.Namespace) -> NoReturn:
 
 def warn(lab: ResolvedLab) -> None:
     """Say on standard error when the lab's own traffic may need more of the machine than there is."""
-    from emulator.reach.capacity import warning
+    from emulator.reach.capacity import warnings
 
-    if told := warning(lab):
+    for told in warnings(lab):
         print(printable(f"wirelab: {told}"), file=sys.stderr)
 
 

@@ -391,7 +391,7 @@ def test_a_command_whose_deputy_is_killed(
     member.wirelab("up", file, "--name", lab_name)
     (own,) = deputies(images, member)
     command = member.popen(
-        member.argv("exec", lab_name, "a", "--", "sh", "-c", "echo here; sleep 100"),
+        member.argv("exec", lab_name, "a", "--", "sh", "-c", "echo here; exec sleep 100"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert command.stdout is not None and command.stdout.readline() == "here\n"

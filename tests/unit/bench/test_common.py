@@ -54,7 +54,7 @@ def test_bounds_that_hold_and_that_do_not() -> None:
 
 
 def test_rounds_alternate_and_their_order_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common, "percpu_kib", lambda: 1000)
+    monkeypatch.setattr(common, "slab_kib", lambda: 1000)
     order: list[str] = []
     figures = iter(range(100))
 
@@ -68,10 +68,10 @@ def test_rounds_alternate_and_their_order_too(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_waiting_ends_when_all_is_back_or_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = iter([5000, 4000, 3000, 1020, 1020])
-    monkeypatch.setattr(common, "percpu_kib", lambda: next(figures))
+    figures = iter([9000, 8000, 7000, 5096, 5096])
+    monkeypatch.setattr(common, "slab_kib", lambda: next(figures))
     assert common.wait_reclaimed(1000)
-    monkeypatch.setattr(common, "percpu_kib", lambda: 2000)
+    monkeypatch.setattr(common, "slab_kib", lambda: 6000)
     monkeypatch.setattr(common, "STEADY_S", 0.05)
     assert not common.wait_reclaimed(1000)
 
