@@ -246,9 +246,10 @@ class Init:
         os.mkdir(private, 0o700)
         self.run_directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.containers:
-            self.anchor, self.rope = places.set_anchor()
             self.control_groups = places.ControlGroups()
         view.close(private, self.shared, as_root=self.as_root)
+        if self.containers:
+            self.anchor, self.rope = places.set_anchor()
         kernel.sethostname(self.lab[:63])
         for name in (*(() if self.containers else ("user",)), "mnt", "uts", "ipc", "net", "pid"):
             kind = "pid_for_children" if name == "pid" else name
