@@ -200,6 +200,7 @@ class Init:
         self.places = places.Places(self.own_fds, shared, containers=containers)
         self.frozen: set[str] = set()
         self.epoch = 0
+        self.control_groups: places.ControlGroups | None = None
         self.kept: set[int] = set()
         self.confinement: dict[str, Any] | None = None
         self.view = -1
@@ -245,8 +246,10 @@ class Init:
         os.mkdir(private, 0o700)
         self.run_directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.containers:
-            self.anchor, self.rope = places.set_anchor()
+            self.control_groups = places.ControlGroups()
         view.close(private, self.shared, as_root=self.as_root)
+        if self.containers:
+            self.anchor, self.rope = places.set_anchor()
         kernel.sethostname(self.lab[:63])
         for name in (*(() if self.containers else ("user",)), "mnt", "uts", "ipc", "net", "pid"):
             kind = "pid_for_children" if name == "pid" else name
@@ -481,6 +484,8 @@ class Init:
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             env = spawn.environment(node, request.get("env"))
+            if self.control_groups:
+                spaces = self.control_groups.reach(spaces)
             return spawn.start(spaces, request["argv"], env, stdin=null, stdout=log, stderr=log)
         finally:
             os.close(log)

@@ -67,11 +67,11 @@ class Places:
                 _own_file(home, name, file)
             for target, (number, writable) in self._binds.get(name, {}).items():
                 view.bind(number, target, writable=writable)
-            if self._containers:
-                _proc_of_nodes()
-            view.finish_node()
             flags = os.O_RDONLY | os.O_CLOEXEC
             mnt, uts = os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags)
+            if self._containers:
+                _proc_of_nodes()  # from here on this process is not in /proc
+            view.finish_node()
             if self._containers:
                 return spawn.Spaces(net, mnt, uts, pid=self._own["pid"], confinement=confinement)
             return spawn.Spaces(net, mnt, uts)
@@ -79,6 +79,32 @@ class Places:
             kernel.setns(self._own["mnt"], kernel.CLONE_NEWNS)
             kernel.setns(self._own["uts"], kernel.CLONE_NEWUTS)
             kernel.setns(self._own["net"], kernel.CLONE_NEWNET)
+
+
+class ControlGroups:
+    """The places where control groups are mounted, held open: in the lab's own root there are none."""
+
+    def __init__(self) -> None:
+        self._points: dict[str, int] = {}
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            rows = [line.partition(" - ") for line in table]
+        for before, _, after in rows:
+            if after.split(" ")[0] in ("cgroup", "cgroup2"):
+                place = before.split(" ")[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+                with contextlib.suppress(OSError):
+                    self._points[place] = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def reach(self, spaces: spawn.Spaces) -> spawn.Spaces:
+        """The same namespaces, with control groups that this process and its children can join."""
+        confinement = spaces.confinement or {}
+        groups = [self._path(path) for path in confinement.get("cgroups", ())]
+        return spaces._replace(confinement={**confinement, "cgroups": groups}) if groups else spaces
+
+    def _path(self, path: str) -> str:
+        for place in sorted(self._points, key=len, reverse=True):
+            if path.startswith(f"{place}/"):
+                return f"/proc/self/fd/{self._points[place]}{path.removeprefix(place)}"
+        return path
 
 
 def set_anchor() -> tuple[int, int]:
