@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line, printable
+from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line
 from emulator.run import runs
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def plan(options: argparse.Namespace) -> int:
         sys.stdout.write(as_script(made))
     else:
         for number, operation in enumerate(made.operations, 1):
-            print(printable(f"{number:>4}  {operation.describe()}"))
+            print(one_line(f"{number:>4}  {operation.describe()}"))
     return 0
 
 
@@ -84,7 +85,7 @@ def validate(options: argparse.Namespace) -> int:
     problems: list[Problem] = []
     for text in options.files:
         path = Path(text)
-        if not path.exists():
+        if not os.path.exists(path):
             path = runs.find_source(text)
         try:
             lab = resolve_file(path)
@@ -96,7 +97,7 @@ def validate(options: argparse.Namespace) -> int:
             if not options.json:
                 counts = {"node": lab.nodes, "link": lab.links, "check": lab.checks}
                 parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
-                print(f"{text}: {parts}, no problem")
+                print(one_line(f"{text}: {parts}, no problem"))
     if options.json:
         fields = ("file", "line", "column", "message", "hint")
         print(json.dumps({"problems": [{field: getattr(p, field) for field in fields} for p in problems]}))

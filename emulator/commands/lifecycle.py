@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from emulator.errors import UsageError, counted, printable
+from emulator.errors import UsageError, counted, one_line, printable
 from emulator.run import runs
 from emulator.run.control import Control, LabGone
 
@@ -242,4 +242,4 @@ def _age(started: float) -> str:
 def _print_table(rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print(printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+        print(one_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
