@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line
+from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line, printable
 from emulator.run import runs
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ def plan(options: argparse.Namespace) -> int:
         operations = [{**operation.to_json(), "text": operation.describe()} for operation in made.operations]
         print(json.dumps({"lab": made.lab, "tools": made.tools, "operations": operations}, indent=2))
     elif options.form == "sh":
-        sys.stdout.write(as_script(made))
+        script = as_script(made)  # files of the lab may have any text in them, which is for a file or a shell only
+        sys.stdout.write(printable(script) if sys.stdout.isatty() else script)
     else:
         for number, operation in enumerate(made.operations, 1):
             print(one_line(f"{number:>4}  {operation.describe()}"))

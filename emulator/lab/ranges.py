@@ -109,8 +109,9 @@ class _Writer:
                 own[key] = node
                 order.setdefault(key)
                 continue
-            settings = {name: item for name, item in node.items() if name != "count"} if isinstance(node, dict) else node
-            settings = {} if settings is None else settings
+            settings = {} if node is None else node  # what is no mapping is wrong in all of them alike
+            if isinstance(settings, dict):
+                settings = {name: item for name, item in settings.items() if name != "count"}
             self._settings += len(many) * size(settings)
             if self._settings > MAX_SETTINGS:
                 text = f"more than {MAX_SETTINGS:,} settings once those of counts and ranges are given to their nodes"

@@ -245,7 +245,8 @@ def find_source(text: str) -> Path:
         if path.is_file():
             return path
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise UsageError(f"cannot read {text[:200]}: {error.strerror}", hint="wirelab labs lists those shipped") from None
+        said = f"cannot read {text[:200]}: {error.strerror}"
+        raise UsageError(said, hint="wirelab labs lists those that are shipped") from None
     from difflib import get_close_matches
 
     close = get_close_matches(text, known, n=1)

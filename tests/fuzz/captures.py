@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 
 from emulator.capture.decode import decode
-from emulator.capture.pcapng import Packet, Writer, read
+from emulator.capture.pcapng import Writer, read
 from emulator.commands.explain import explain
 from emulator.errors import WirelabError
 from tests.unit.capture.samples import REAL, SAMPLES
@@ -24,11 +24,14 @@ from .promises import Broken, folder, kept, octets_of_stream, refused_well, show
 
 _SECTION, _INTERFACE, _SIMPLE, _NAMES, _STATISTICS, _ENHANCED = 0x0A0D0D0A, 1, 3, 4, 5, 6
 LINK_TYPES = (0, 1, 9, 10, 12, 50, 51, 101, 105, 108, 113, 127, 147, 228, 229, 239, 276, 0xFFFF)
-_NUMBERS = (0, 1, 2, 3, 4, 7, 8, 12, 16, 20, 28, 32, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFC,
-            0xFFFFFFFF)  # fmt: skip
+_NUMBERS = (
+    0, 1, 2, 3, 4, 7, 8, 12, 16, 20, 28, 32, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000,
+    0xFFFFFFFC, 0xFFFFFFFF,
+)  # fmt: skip
 _HOSTILE = (
     b"\x1b]0;owned\x07", b"\x1b[2J\x1b[1;1H", b"\x9b31m", b"\r\nunusual (0):", b"</script><script>alert(1)</script>",
-    b"\xe2\x80\xae", b"\0", b"%s%n", b"\xff\xfe", b"A" * 300, b"\n  hint: rm -rf /", b"\xc0\x0c", b"GET /\x1b[31m HTTP/1.1\r\n\r\n",
+    b"\xe2\x80\xae", b"\0", b"%s%n", b"\xff\xfe", b"A" * 300, b"\n  hint: rm -rf /", b"\xc0\x0c",
+    b"GET /\x1b[31m HTTP/1.1\r\n\r\n",
 )  # fmt: skip
 
 
@@ -102,8 +105,10 @@ def seeds() -> tuple[bytes, ...]:
 def _chatter() -> list[bytes]:
     """Names and payloads from the wire that try to be more than text."""
     found = []
-    for name, old in (("request", b"/a?b=1"), ("request", b"www.example.com"), ("response", b"200 OK"), ("ack", b"home.lan"),
-                      ("discover", b"pc1"), ("client hello", b"www.example.com"), ("dns answer", b"example")):  # fmt: skip
+    for name, old in (
+        ("request", b"/a?b=1"), ("request", b"www.example.com"), ("response", b"200 OK"), ("ack", b"home.lan"),
+        ("discover", b"pc1"), ("client hello", b"www.example.com"), ("dns answer", b"example"),
+    ):  # fmt: skip
         new = b"\x1b]0;x\x07</script>"[: len(old)].ljust(len(old), b"\x1b")
         found.append(SAMPLES[name].replace(old, new))
     return found

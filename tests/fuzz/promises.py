@@ -45,7 +45,7 @@ _READ = tuple(
 )
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 - it names an event, not a kind of mistake
     """A promise that does not hold."""
 
 
@@ -140,8 +140,8 @@ def limit_memory(octets: int) -> None:
 
 @functools.cache
 def folder() -> Path:
-    """A folder of this process for what an input is written to, with what a lab file may point to: a file beside it, one
-    that is no text, and ways out of the folder. It is the working folder too while the command line is fuzzed."""
+    """A folder of this process for what an input is written to, with what a lab file may point to: a file beside it,
+    one that is no text, and ways out of the folder. It is the working folder of the command lines too."""
     place = Path(tempfile.mkdtemp(prefix="wirelab-fuzz-"))
     (place / "page.html").write_text("<h1>a page</h1>\n", encoding="utf-8")
     (place / "octets").write_bytes(bytes(range(256)))

@@ -27,34 +27,38 @@ from . import captures, labs
 from .promises import ROOT, Broken, folder, kept, octets_of_stream, shown_safely
 
 LINES = (
-    "", "--help", "--version", "-h", "labs", "labs --json", "ps", "ps --json", "ps small", "doctor --json", "schema", "schema --markdown",
-    "completion bash", "completion zsh", "completion fish", "validate lab.yml", "validate --json lab.yml wrong.yml", "validate octets",
-    "plan lab.yml", "plan lab.yml --as json", "plan lab.yml --as sh", "plan nat", "plan --topology single,3 --as sh", "plan wrong.yml",
+    "", "--help", "--version", "-h", "labs", "labs --json", "ps", "ps --json", "ps small", "doctor --json", "schema",
+    "schema --markdown", "completion bash", "completion zsh", "completion fish", "validate lab.yml",
+    "validate --json lab.yml wrong.yml", "validate octets", "plan lab.yml", "plan lab.yml --as json",
+    "plan lab.yml --as sh", "plan nat", "plan --topology single,3 --as sh", "plan wrong.yml",
     "plan --topology tree,2,2", "plan --topology ring,3 --backend docker", "plan lab.yml --backend docker",
     "explain --pcap real.pcapng", "explain --pcap real.pcapng --json", "explain --pcap real.pcapng --html story.html",
     "explain --pcap octets", "explain small pc1 -- ping pc2", "explain small pc1 --follow -- ping -c 1 pc2",
-    "explain -w x.pcapng small pc1 --timeout 3 -- true", "explain --pcap real.pcapng small",
-    "up lab.yml", "up lab.yml --name other --json", "up --topology single,5", "up lab.yml --backend docker --allow-binds",
+    "explain -w x.pcapng small pc1 --timeout 3 -- true", "explain --pcap real.pcapng small", "up lab.yml",
+    "up lab.yml --name other --json", "up --topology single,5", "up lab.yml --backend docker --allow-binds",
     "down small", "down --all", "exec small pc1 -- true", "exec small --all --json --timeout 5 -- ip address",
-    "exec small pc1,pc2 -- true", "exec small 'pc*' -- true", "shell small pc1", "verify lab.yml", "verify lab.yml --break cut",
-    "verify --pairs --ip 4 small", "verify lab.yml wrong.yml --jobs 2 --junit report.xml", "verify -w keep.pcapng lab.yml --json",
-    "capture small", "capture small pc1:eth0 -w - -f 'tcp port 80' --duration 3 --count 5", "link small pc1:eth0 down",
-    "capture small pc1--pc2 -w x.pcapng --max-size 10M --files 3", "capture small --wireshark", "link small pc1:eth0 up",
-    "wireshark install", "wireshark uninstall",
+    "exec small pc1,pc2 -- true", "exec small 'pc*' -- true", "shell small pc1", "verify lab.yml",
+    "verify lab.yml --break cut", "verify --pairs --ip 4 small",
+    "verify lab.yml wrong.yml --jobs 2 --junit report.xml", "verify -w keep.pcapng lab.yml --json", "capture small",
+    "capture small pc1:eth0 -w - -f 'tcp port 80' --duration 3 --count 5", "link small pc1:eth0 down",
+    "capture small pc1--pc2 -w x.pcapng --max-size 10M --files 3", "capture small --wireshark",
+    "link small pc1:eth0 up", "wireshark install", "wireshark uninstall",
 )  # fmt: skip
 """Those of README.md and of the manual, with files that are there."""
 
 WORDS = (
-    "", " ", "-", "--", "---", "-rf", "--no-such-option", "-x", "-w", "-w=", "--json=1", "--as=sh", "--as", "--jobs=0", "--jobs", "-1", "0", "1",
-    "9" * 5000, "1e308", "nan", "inf", "-inf", "1e-400", "1_000", "٣", "0x10", "10M", "10G" * 100, "M", "-5k", "0k", "²M",
-    "lab.yml", "wrong.yml", "missing.yml", "octets", "out", "loop", "sub", ".", "..", "sub/lab.yml", "x" * 300, "x" * 5000, "lab.yml/x",
-    "real.pcapng", "unreadable", "small", "nat", "nta", "*", "?", "[a-z]*", "[", "pc1", "pc1,pc2", ",", "pc1:eth0", "pc1--pc2", "--pc1",
-    "single,3", "single,0", "single,", "single", "single,999999999", "single," + "9" * 5000, "tree,1,1", "tree,99,99", "tree,-1,2",
-    "linear,2,", "ring,2", "fat-tree,3", "fat-tree,4", "fat-tree,99999", "tree,²,1", "single,1e3", "SINGLE,3", "star,3",
-    "$(reboot)", "`id`", "; rm -rf /", "a\nb", "\t", "\r", "\x1b[31mred\x1b]0;title\x07", "\x9b31m", "\u202egpj", "\udcff\udc80", "é", "\U0001f600",
-    "wirelab: all is well\n  hint: none", "%s%n", "{0}", "--name=" + "x" * 100, "--name=-rf", "--name=../up", "--name=a b", "--pcap", "--html",
-    "--topology", "--backend=docker", "--backend=netns", "--backend=vm", "--break", "--break=cut", "--filter=tcp", "--filter=(", "--all", "--help",
-    "-h", "--version", "@lab.yml", "1.5", "bash", "install", "up", "down", "exec", "explain",
+    "", " ", "-", "--", "---", "-rf", "--no-such-option", "-x", "-w", "-w=", "--json=1", "--as=sh", "--as",
+    "--jobs=0", "--jobs", "-1", "0", "1", "9" * 5000, "1e308", "nan", "inf", "-inf", "1e-400", "1_000", "٣", "0x10",
+    "10M", "10G" * 100, "M", "-5k", "0k", "²M", "lab.yml", "wrong.yml", "missing.yml", "octets", "out", "loop", "sub",
+    ".", "..", "sub/lab.yml", "x" * 300, "x" * 5000, "lab.yml/x", "real.pcapng", "unreadable", "small", "nat", "nta",
+    "*", "?", "[a-z]*", "[", "pc1", "pc1,pc2", ",", "pc1:eth0", "pc1--pc2", "--pc1", "single,3", "single,0",
+    "single,", "single", "single,999999999", "single," + "9" * 5000, "tree,1,1", "tree,99,99", "tree,-1,2",
+    "linear,2,", "ring,2", "fat-tree,3", "fat-tree,4", "fat-tree,99999", "tree,²,1", "single,1e3", "SINGLE,3",
+    "star,3", "$(reboot)", "`id`", "; rm -rf /", "a\nb", "\t", "\r", "\x1b[31mred\x1b]0;title\x07", "\x9b31m",
+    "\u202egpj", "\udcff\udc80", "é", "\U0001f600", "wirelab: all is well\n  hint: none", "%s%n", "{0}",
+    "--name=" + "x" * 100, "--name=-rf", "--name=../up", "--name=a b", "--pcap", "--html", "--topology",
+    "--backend=docker", "--backend=netns", "--backend=vm", "--break", "--break=cut", "--filter=tcp", "--filter=(",
+    "--all", "--help", "-h", "--version", "@lab.yml", "1.5", "bash", "install", "up", "down", "exec", "explain",
 )  # fmt: skip
 
 
@@ -173,9 +177,12 @@ def check(octets: bytes) -> str:
     err.reconfigure(errors="backslashreplace")
     parser = mock.patch.object(cli, "parser", _parser)
     cut = (mock.patch.object(runs, "Start", _Start), mock.patch.object(many, "prove_all", _start))
-    with _inside(folder()), parser, cut[0], cut[1], kept(folder(), programs=words[:1] == ["doctor"]):
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            status = _status(words)
+    with contextlib.ExitStack() as stack:
+        for each in (_inside(folder()), parser, *cut, kept(folder(), programs=words[:1] == ["doctor"])):
+            stack.enter_context(each)
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        status = _status(words)
     said, printed = (stream.buffer.getvalue().decode() for stream in (err, out))  # type: ignore[attr-defined]
     shown_safely(said)
     shown_safely(printed)
