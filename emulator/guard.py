@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from emulator.errors import EXIT_FAILED, WirelabError, one_line, render
+from emulator.errors import EXIT_FAILED, EXIT_MACHINE, WirelabError, one_line, render
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -45,6 +45,9 @@ def guarded(work: Callable[[], int]) -> int:
         where = f" {error.filename}" if error.filename else ""
         print(one_line(f"wirelab: {error.strerror or error}{where}"), file=sys.stderr)
         return EXIT_FAILED
+    except MemoryError:
+        print("wirelab: this machine has not enough memory for that", file=sys.stderr)
+        return EXIT_MACHINE
     except Exception as error:
         if os.environ.get("WIRELAB_DEBUG"):
             raise

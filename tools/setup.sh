@@ -2,8 +2,8 @@
 # Installs what labs need and this machine lacks: system packages through apt (with sudo where needed), Python packages
 # into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need,
 # "fuzz" what `make fuzz` needs, "images" what container images can be made with where no registry is in reach, "bench"
-# what the measurements need; Mininet among it, which only root can run. The engine is never started here: a Docker daemon changes the machine's
-# packet filter, so whoever wants one starts it.
+# what the measurements need; Mininet among it, which only root can run. The engine is never started here: a Docker
+# daemon changes the machine's packet filter, so whoever wants one starts it.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line, printable
 from emulator.run import runs
 
+_MADE_MAX = 100_000
+"""A twin may make a small lab large, so all of them together are limited too."""
+
 if TYPE_CHECKING:
     from emulator.lab.nodes import Backend
     from emulator.lab.resolved import ResolvedLab
@@ -90,8 +93,13 @@ def validate(options: argparse.Namespace) -> int:
             path = runs.find_source(text)
         try:
             lab = resolve_file(path)
+            made = 0
             for twin in lab.twins:
-                resolve_file(path, twin=twin)
+                broken = resolve_file(path, twin=twin)
+                made += len(broken.nodes) + len(broken.links)
+                if made > _MADE_MAX:
+                    said = f"its twins have more than {_MADE_MAX:,} nodes and links together"
+                    raise LabFileError([Problem(str(path), 1, 1, said, "fewer twins, or smaller labs")])
         except LabFileError as error:
             problems += error.problems
         else:

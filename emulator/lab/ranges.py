@@ -212,6 +212,10 @@ class _Writer:
                 self._wrong((*path, "on"), str(wrong), wrong.hint)
                 many = []
             written += [name] if many is None else many
+            self._settings += 0 if many is None else len(many)
+            if self._settings > MAX_SETTINGS:
+                text = f"ranges and counts make more than {MAX_SETTINGS:,} settings, the nodes of all steps among them"
+                raise LabFileError([self.document.problem((*path, "on"), text)])
         return {**step, "on": written}
 
 

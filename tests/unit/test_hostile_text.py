@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from emulator.cli import main
 from emulator.commands.lifecycle import _print_table
 from emulator.errors import CommandFailed, UsageError, printable, render
 from emulator.lab.patterns import matches_anything
+from tests.conftest import ROOT
 
 HOSTILE = (
     "-rf", "--all", "a b", "a;reboot", "$(reboot)", "`reboot`", "a|b", "a&b", "a>b", "'a'", 'a"b', "a\\b", "*", "~",
@@ -139,6 +142,20 @@ def test_paths_that_cannot_be(command: str, name: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.startswith("wirelab: ")
 
 
+def test_a_capture_larger_than_memory(tmp_path: Path) -> None:
+    file = tmp_path / "sparse.pcap"
+    with file.open("wb") as stream:
+        stream.write(b"\xd4\xc3\xb2\xa1")
+        stream.truncate(1 << 40)
+    code = "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
+    code += "resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))\n"
+    code += "from emulator.cli import main; sys.exit(main(['explain', '--pcap', sys.argv[2]]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT), str(file)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (3, "wirelab: this machine has not enough memory for that\n")
+
+
 def test_a_device_is_no_capture(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--pcap", "/dev/zero"]) == 2
     assert capsys.readouterr().err == "wirelab: /dev/zero is a device, no capture\n  hint: give a file\n"
@@ -155,7 +172,8 @@ def test_expressions_that_take_for_ever(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "anything"),
     [("", True), ("^", True), ("^.*$", True), ("x*", True), ("(a|b|)?", True), ("x{0,99999}$", True), ("(?!y)", True),
-     ("^$", False), ("a+", False), ("(?=a)", False), (r"\b", False), (r"^\s*(\w+\s*)*$", False), ("(a|b){1,99}c", False)],
+     ("^$", False), ("a+", False), ("(?=a)", False), (r"\b", False), (r"^\s*(\w+\s*)*$", False),
+     ("(a|b){1,99}c", False)],
 )  # fmt: skip
 def test_expressions_that_match_anything(text: str, anything: bool) -> None:
     assert matches_anything(text) is anything
