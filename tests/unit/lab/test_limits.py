@@ -14,6 +14,7 @@ from emulator.cli import main
 from emulator.errors import Problem
 
 Problems = Callable[..., tuple[Problem, ...]]
+CHECKS = [{"name": "carry", "layer": "physical", "check": "links-carry"}]
 
 
 @pytest.fixture(autouse=True)
@@ -67,16 +68,26 @@ def test_the_same_mistake_ten_thousand_times(problems: Problems) -> None:
 
 
 def test_many_twins_of_a_large_lab(problems: Problems) -> None:
-    twins = {f"t{number}": {"patch": {"links": []}, "fails": []} for number in range(600)}
-    found = problems({"name": "x", "nodes": {"h": {"count": 1000}, "r": {}}, "links": [["h1", "r"]], "break": twins})
+    twins = {f"t{number}": {"patch": {"links": []}, "fails": ["carry"]} for number in range(600)}
+    found = problems(
+        {
+            "name": "x",
+            "nodes": {"h": {"count": 1000}, "r": {}},
+            "links": [["h1", "r"]],
+            "checks": CHECKS,
+            "break": twins,
+        }
+    )
     assert "too many twins of a lab file as large as this" in said(found)
 
 
 def test_many_twins_that_make_a_small_lab_large(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     patch: dict[str, Any] = {"nodes": {"h": {"count": 9000}}}
-    twins = {f"t{number}": {"patch": patch, "fails": []} for number in range(100)}
+    twins = {f"t{number}": {"patch": patch, "fails": ["carry"]} for number in range(100)}
     file = tmp_path / "lab.yml"
-    file.write_text(json.dumps({"name": "x", "nodes": {"a": {}, "b": {}}, "links": [["a", "b"]], "break": twins}))
+    file.write_text(
+        json.dumps({"name": "x", "nodes": {"a": {}, "b": {}}, "links": [["a", "b"]], "checks": CHECKS, "break": twins})
+    )
     assert main(["validate", str(file)]) == 2
     assert f"{file}:1:1: its twins have more than 100,000 nodes and links together" in capsys.readouterr().err
 
