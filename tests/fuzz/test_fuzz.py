@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from emulator.errors import UsageError
+
 from . import captures, labs, promises, words
 
 PARTS = {"labs": labs, "captures": captures, "words": words}
@@ -46,6 +48,11 @@ def _inputs(draw: st.DrawFn, module: ModuleType) -> bytes:
 def test_every_seed_keeps_the_promises(part: str) -> None:
     outcomes = {PARTS[part].check(octets) for octets in PARTS[part].seeds()}
     assert outcomes >= {"labs": {"accepted", "refused"}, "captures": {"read"}, "words": {"status 0", "status 2"}}[part]
+
+
+@pytest.mark.parametrize("text", labs.LARGE, ids=range(len(labs.LARGE)))
+def test_large_labs(text: str) -> None:
+    labs.check(text.encode())
 
 
 @pytest.mark.parametrize(("module", "path"), KNOWN)
@@ -96,10 +103,12 @@ def test_command_lines_of_any_words(line: list[str]) -> None:
 
 def _outside(*_: object, **__: object) -> None:
     Path("/etc/hostname").read_text(encoding="utf-8")
+    raise UsageError("as if nothing had been done")
 
 
 def _program(*_: object, **__: object) -> None:
     subprocess.run(["true"], check=False)
+    raise UsageError("as if nothing had been done")
 
 
 def _for_ever(*_: object, **__: object) -> None:

@@ -81,15 +81,18 @@ def test_many_twins_of_a_large_lab(problems: Problems) -> None:
     assert "too many twins of a lab file as large as this" in said(found)
 
 
-def test_many_twins_that_make_a_small_lab_large(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    patch: dict[str, Any] = {"nodes": {"h": {"count": 9000}}}
+def test_many_twins_that_make_a_small_lab_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("emulator.commands.files._MADE_MAX", 1000)
+    patch: dict[str, Any] = {"nodes": {"h": {"count": 300}}}
     twins = {f"t{number}": {"patch": patch, "fails": ["carry"]} for number in range(100)}
     file = tmp_path / "lab.yml"
     file.write_text(
         json.dumps({"name": "x", "nodes": {"a": {}, "b": {}}, "links": [["a", "b"]], "checks": CHECKS, "break": twins})
     )
     assert main(["validate", str(file)]) == 2
-    assert f"{file}:1:1: its twins have more than 100,000 nodes and links together" in capsys.readouterr().err
+    assert f"{file}:1:1: its twins have more than 1,000 nodes and links together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [[1], [], "x", 7, False])
