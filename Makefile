@@ -1,7 +1,7 @@
 # make lab-nat    build the home-router lab, prove every layer, leave it running
 # make test       everything that this repository promises, checked
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench labs test soak images bench clean
+.PHONY: help setup setup-dev setup-bench labs test soak fuzz images bench clean
 SHELL := /bin/sh
 WIRELAB := .venv/bin/wirelab
 
@@ -12,6 +12,7 @@ help: ## show what can be done
 	@echo "make setup        only install what is missing"
 	@echo "make test         check everything: style, types, import rules, unit tests, live labs"
 	@echo "make soak         verify all labs 20 times (RUNS=20) and compare the verdicts"
+	@echo "make fuzz         hostile lab files, captures and command lines, guided by coverage (RUNS=100000 PART=labs)"
 	@echo "make images     build the container images for --backend docker; only what changed (NAMES='host router')"
 	@echo "make bench        measure everything beside the kernel alone, ip by hand, and Mininet (PART=up ROUNDS=5)"
 	@echo "make clean        remove the environment and caches"
@@ -39,6 +40,10 @@ test: setup-dev
 
 soak: setup ## verify all labs 20 times (RUNS=20) and compare the verdicts
 	@.venv/bin/python tools/soak.py "$${RUNS:-20}"
+
+fuzz: ## 100,000 hostile lab files, captures and command lines each (RUNS=100000, PART=labs|captures|words)
+	@tools/setup.sh fuzz
+	@.venv/bin/python tools/fuzz.py --runs "$${RUNS:-100000}" $(PART)
 
 images: ## build the container images; only what changed
 	@tools/setup.sh images

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from emulator import __version__
-from emulator.errors import EXIT_OK, EXIT_USAGE, RightsLacking
+from emulator.errors import EXIT_OK, EXIT_USAGE, RightsLacking, one_line
 from emulator.guard import guarded
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"wirelab: {message}\n  hint: {self.prog} --help\n")
+        self.exit(EXIT_USAGE, f"wirelab: {one_line(message)}\n  hint: {self.prog} --help\n")
 
 
 def _lab(parser: argparse.ArgumentParser, *, running: bool = False, many: bool = False, optional: bool = False) -> None:

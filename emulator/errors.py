@@ -97,6 +97,8 @@ def is_shown(character: str) -> bool:
 
 def printable(text: str) -> str:
     """`text` with control characters shown as escapes, so that no name or payload can drive a terminal."""
+    if text.isprintable():
+        return text
     return "".join(c if is_shown(c) or c in "\n\t" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -111,8 +113,10 @@ def render(error: WirelabError) -> str:
         count = len(error.problems)
         tail = f"{count} problem{'s' if count > 1 else ''}; nothing was built"
         return printable(f"{error.message}\n{tail}")
-    hint = f"\n  hint: {error.hint}" if error.hint else ""
-    return printable(f"wirelab: {error.message}{hint}")
+    # What a user types, or has in a file, makes no lines of its own; what a program says may have several.
+    shown = one_line if isinstance(error, UsageError) else printable
+    hint = f"\n  hint: {shown(error.hint)}" if error.hint else ""
+    return f"wirelab: {shown(error.message)}{hint}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from emulator.errors import EXIT_FAILED, WirelabError, render
+from emulator.errors import EXIT_FAILED, EXIT_MACHINE, WirelabError, one_line, render
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -43,11 +43,14 @@ def guarded(work: Callable[[], int]) -> int:
         return EXIT_FAILED
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        print(f"wirelab: {error.strerror or error}{where}", file=sys.stderr)
+        print(one_line(f"wirelab: {error.strerror or error}{where}"), file=sys.stderr)
         return EXIT_FAILED
+    except MemoryError:
+        print("wirelab: this machine has not enough memory for that", file=sys.stderr)
+        return EXIT_MACHINE
     except Exception as error:
         if os.environ.get("WIRELAB_DEBUG"):
             raise
-        print(f"wirelab: a fault of Wirelab itself: {type(error).__name__}: {error}", file=sys.stderr)
+        print(one_line(f"wirelab: a fault of Wirelab itself: {type(error).__name__}: {error}"), file=sys.stderr)
         print("  hint: set WIRELAB_DEBUG=1 to see where", file=sys.stderr)
         return EXIT_FAILED

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Installs what labs need and this machine lacks: system packages through apt (with sudo where needed), Python packages
 # into .venv. With everything in place it does nothing and takes a few milliseconds. "dev" adds what the tests need,
-# "images" what container images can be made with where no registry is in reach, "bench" what the measurements need;
-# Mininet among it, which only root can run. The engine is never started here: a Docker daemon changes the machine's
-# packet filter, so whoever wants one starts it.
+# "fuzz" what `make fuzz` needs, "images" what container images can be made with where no registry is in reach, "bench"
+# what the measurements need; Mininet among it, which only root can run. The engine is never started here: a Docker
+# daemon changes the machine's packet filter, so whoever wants one starts it.
 set -eu
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -131,8 +131,9 @@ if ! .venv/bin/python -c '' 2>/dev/null || [ "${home:-$PWD}" != "$PWD" ]; then
     "$python" -m venv .venv
 fi
 install requirements.txt .venv/installed.txt
-if [ "${1-}" = dev ]; then
-    install requirements-dev.txt .venv/installed-dev.txt
+case ${1-} in dev | fuzz) install requirements-dev.txt .venv/installed-dev.txt ;; esac
+if [ "${1-}" = fuzz ]; then
+    install requirements-fuzz.txt .venv/installed-fuzz.txt
 fi
 
 # The package runs from this folder (an editable installation); again only when the folder moved or its metadata changed.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -247,7 +248,10 @@ def read(source: str | Path | BinaryIO) -> Capture:
     if isinstance(source, str | Path):
         name = str(source)
         try:
-            data = Path(source).read_bytes()
+            with Path(source).open("rb") as stream:
+                if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+                    raise UsageError(f"{name} is a device, no capture", hint="give a file")  # it may have no end
+                data = stream.read()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UsageError(f"cannot read {name}: {reason}") from error

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emulator.errors import LabFileError, Problem, UsageError, WirelabError, counted, one_line, printable
 from emulator.run import runs
+
+_MADE_MAX = 100_000
+"""A twin may make a small lab large, so all of them together are limited too."""
 
 if TYPE_CHECKING:
     from emulator.lab.nodes import Backend
@@ -54,10 +58,11 @@ def plan(options: argparse.Namespace) -> int:
         operations = [{**operation.to_json(), "text": operation.describe()} for operation in made.operations]
         print(json.dumps({"lab": made.lab, "tools": made.tools, "operations": operations}, indent=2))
     elif options.form == "sh":
-        sys.stdout.write(as_script(made))
+        script = as_script(made)  # files of the lab may have any text in them, which is for a file or a shell only
+        sys.stdout.write(printable(script) if sys.stdout.isatty() else script)
     else:
         for number, operation in enumerate(made.operations, 1):
-            print(printable(f"{number:>4}  {operation.describe()}"))
+            print(one_line(f"{number:>4}  {operation.describe()}"))
     return 0
 
 
@@ -84,19 +89,24 @@ def validate(options: argparse.Namespace) -> int:
     problems: list[Problem] = []
     for text in options.files:
         path = Path(text)
-        if not path.exists():
+        if not os.path.exists(path):
             path = runs.find_source(text)
         try:
             lab = resolve_file(path)
+            made = 0
             for twin in lab.twins:
-                resolve_file(path, twin=twin)
+                broken = resolve_file(path, twin=twin)
+                made += len(broken.nodes) + len(broken.links)
+                if made > _MADE_MAX:
+                    said = f"its twins have more than {_MADE_MAX:,} nodes and links together"
+                    raise LabFileError([Problem(str(path), 1, 1, said, "fewer twins, or smaller labs")])
         except LabFileError as error:
             problems += error.problems
         else:
             if not options.json:
                 counts = {"node": lab.nodes, "link": lab.links, "check": lab.checks}
                 parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
-                print(f"{text}: {parts}, no problem")
+                print(one_line(f"{text}: {parts}, no problem"))
     if options.json:
         fields = ("file", "line", "column", "message", "hint")
         print(json.dumps({"problems": [{field: getattr(p, field) for field in fields} for p in problems]}))

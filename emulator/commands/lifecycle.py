@@ -328,4 +328,4 @@ def _age(started: float) -> str:
 def _print_table(rows: list[list[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print(printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+        print(one_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())

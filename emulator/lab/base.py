@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from emulator.lab import patterns
+
 
 def _hyphens(name: str) -> str:
     return name.rstrip("_").replace("_", "-")
@@ -45,17 +47,13 @@ def as_list(value: Any) -> Any:
 
 def _pattern(text: str) -> str:
     """`text`, when it is a regular expression."""
-    try:
-        re.compile(text, re.MULTILINE)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"not a regular expression: {error}") from None
+    patterns.compiled(text)
     return text
 
 
 def _demanding(text: str) -> str:
     """`text`, when it asks for something: a check must be able to fail."""
-    pattern = re.compile(text, re.MULTILINE)
-    if pattern.search("") and pattern.search("\x00"):
+    if patterns.matches_anything(text):
         raise ValueError("this regular expression matches any text")
     return text
 

@@ -23,6 +23,9 @@ MAX_VALUES = 200_000
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""YAML 1.2, section 5.4; the parser's others are refused as characters that cannot be seen."""
+
 _INTEGER = re.compile(r"[-+]?[0-9]{1,19}\Z")
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,16}\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,3})?\Z")
@@ -123,9 +126,12 @@ def parse(octets: bytes, file: str) -> Document:
         rows = error.object[: error.start].decode("utf-8").split("\n")
         said = f"not UTF-8: octet 0x{error.object[error.start]:02x}"
         raise wrong(said, "save the file as UTF-8", len(rows), len(rows[-1]) + 1) from None
-    for number, row in enumerate(text.split("\n"), 1):
+    written = _LINE_END.split(text)
+    for number, row in enumerate(written, 1):
+        if row.isprintable():
+            continue
         for column, character in enumerate(row, 1):
-            if not is_shown(character) and character not in "\t\r":
+            if not is_shown(character) and character != "\t":
                 said = f"a character that cannot be seen: U+{ord(character):04X}"
                 raise wrong(said, 'remove it, or write it as an escape in "quotes"', number, column)
     builder = _Builder(file)
@@ -135,8 +141,9 @@ def parse(octets: bytes, file: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        row = [*text.split("\n"), ""][line - 1]
-        raise wrong(*_wording(error, row), line, column) from None
+        if line > len(written):  # the parser's end of the file
+            line, column = len(written), len(written[-1]) + 1
+        raise wrong(*_wording(error, written[line - 1]), line, column) from None
     except yaml.YAMLError as error:
         raise wrong(f"not YAML: {error}".splitlines()[0]) from None
     if builder.problems:

@@ -16,6 +16,9 @@ from emulator.lab.problems import Problems, near
 from emulator.lab.ranges import override, size, write_out
 from emulator.lab.wording import is_echo, problem
 
+MAX_PATCHED = 1_000_000
+"""Values of a lab file times its twins: each twin is a lab file of its own."""
+
 MAX_INHERITED = 1_000_000
 """Settings that nodes may take over from kinds and groups, all nodes together."""
 
@@ -93,6 +96,10 @@ def build(document: Document, *, twin: str | None = None, included: Mapping[str,
                 problems.note(problem(document, value, item))
         problems.stop()
         raise
+    if len(spec.break_) * size(value) > MAX_PATCHED:
+        problems.add(
+            ("break",), "too many twins of a lab file as large as this", "fewer twins, or smaller labs", key=True
+        )
     texts = _included(spec, document, problems) if included is None else included
     problems.stop()
     return Lab(spec, document, texts)

@@ -12,6 +12,9 @@ from emulator.lab.document import Document, Path
 MAX_PROBLEMS = 100
 """A file with more problems than this is not looked at any further: it takes time, and nobody reads them all."""
 
+_NOTED_MAX = 10 * MAX_PROBLEMS
+"""Nor one in which the same ones come up again and again: a range repeats what is wrong with it."""
+
 _FEW = 12
 _MANY = 500
 
@@ -22,6 +25,7 @@ class Problems:
 
     document: Document
     found: list[Problem] = field(default_factory=list)
+    noted: int = 0
 
     def add(self, path: Path, message: str, hint: str | None = None, *, key: bool = False, offset: int = 0) -> None:
         """Note that what stands at `path` is wrong; see `Document.problem`."""
@@ -31,7 +35,8 @@ class Problems:
         """Note `problem`, once."""
         if problem not in self.found:
             self.found.append(problem)
-        if len(self.found) >= MAX_PROBLEMS:
+        self.noted += 1
+        if len(self.found) >= MAX_PROBLEMS or self.noted >= _NOTED_MAX:
             self.stop()
 
     def stop(self) -> None:

@@ -109,7 +109,9 @@ class _Writer:
                 own[key] = node
                 order.setdefault(key)
                 continue
-            settings = {name: item for name, item in node.items() if name != "count"} if node else {}
+            settings = {} if node is None else node  # what is no mapping is wrong in all of them alike
+            if isinstance(settings, dict):
+                settings = {name: item for name, item in settings.items() if name != "count"}
             self._settings += len(many) * size(settings)
             if self._settings > MAX_SETTINGS:
                 text = f"more than {MAX_SETTINGS:,} settings once those of counts and ranges are given to their nodes"
@@ -210,6 +212,10 @@ class _Writer:
                 self._wrong((*path, "on"), str(wrong), wrong.hint)
                 many = []
             written += [name] if many is None else many
+            self._settings += 0 if many is None else len(many)
+            if self._settings > MAX_SETTINGS:
+                text = f"ranges and counts make more than {MAX_SETTINGS:,} settings, the nodes of all steps among them"
+                raise LabFileError([self.document.problem((*path, "on"), text)])
         return {**step, "on": written}
 
 

@@ -24,7 +24,10 @@ MAX_ROUTES = 1_000_000
 """Routes of all routers of a lab together, at most."""
 
 MAX_NEIGHBOURS = 200_000
-"""Pairs of a router and something else on one network, at most; each pair is looked at."""
+"""Pairs of a router and something else on one network, of all networks at most; each pair is looked at."""
+
+MAX_WAYS = 4_000_000
+"""Pairs of routers, at most; from each to each other a way is looked for."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,13 @@ class _Network:
                     self.attached.setdefault(address.network, {}).setdefault(interface.node)
         self.routers = [name for name, node in spec.nodes.items() if node.kind == "router"]
         self.ways: dict[int, _Ways] = {4: {}, 6: {}}
+
+    def find_ways(self) -> None:
+        """Find the way from every router to every other."""
         listeners: dict[int, dict[str, list[tuple[str, _Choice]]]] = {4: {}, 6: {}}
         for router in self.routers:
             for choice in self.choices(router):
-                if not _hides(spec, choice):
+                if not _hides(self.spec, choice):
                     listeners[choice.via.version].setdefault(choice.other.node, []).append((router, choice))
         for version, told in listeners.items():
             self.ways[version] = {router: _ways_to(router, told, len(self.routers)) for router in self.routers}
@@ -129,9 +135,11 @@ def _ways_to(target: str, listeners: Mapping[str, list[tuple[str, _Choice]]], ro
 
 def _check_neighbours(spec: LabSpec, topology: Topology, problems: Problems) -> None:
     """Who has how many routers beside it is looked at one by one."""
+    pairs = 0
     for segment in topology.segments.values():
         routers = sum(spec.nodes[node].kind == "router" for node, _ in segment.members)
-        if routers * len(segment.members) > MAX_NEIGHBOURS:
+        pairs += routers * len(segment.members)
+        if pairs > MAX_NEIGHBOURS:
             text = f"{routers:,} routers on one network of {len(segment.members):,} need too many routes"
             problems.add(("nodes", segment.members[0][0]), text, "defaults: {routes: given}", key=True)
             problems.stop()
@@ -147,7 +155,11 @@ def compute_routes(spec: LabSpec, topology: Topology, problems: Problems) -> Map
     if len(network.routers) * len(network.attached) > MAX_ROUTES:
         text = f"{len(network.routers):,} routers with {len(network.attached):,} networks"
         problems.add(("nodes",), f"{text} need too many routes: more than {MAX_ROUTES:,}", key=True)
-        problems.stop()
+    elif len(network.routers) ** 2 > MAX_WAYS:
+        text = f"the ways between {len(network.routers):,} routers are too many: more than {MAX_WAYS:,}"
+        problems.add(("nodes",), text, "defaults: {routes: given}", key=True)
+    problems.stop()
+    network.find_ways()
     result: dict[str, tuple[Route, ...]] = {}
     for name, node in spec.nodes.items():
         if node.kind == "switch":

@@ -242,12 +242,16 @@ def find_source(text: str) -> Path:
     """
     known = {folder.name: folder for folder in sources()}
     path = Path(text)
-    if text in known and not path.is_file():
-        return known[text] / "lab.yml"
-    if path.is_dir():
-        return path / "lab.yml"
-    if path.is_file():
-        return path
+    try:
+        if text in known and not path.is_file():
+            return known[text] / "lab.yml"
+        if path.is_dir():
+            return path / "lab.yml"
+        if path.is_file():
+            return path
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        said = f"cannot read {text[:200]}: {error.strerror}"
+        raise UsageError(said, hint="wirelab labs lists those that are shipped") from None
     from difflib import get_close_matches
 
     close = get_close_matches(text, known, n=1)
