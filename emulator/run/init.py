@@ -75,11 +75,16 @@ def main(arguments: list[str]) -> int:
         _make_directory(directory)
     except OSError as error:
         _tell(ready, {"error": "directory", "errno": error.errno, "text": str(error)})
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(directory))
         return 1
     try:
         if socket_path:
             return _keep_containers(directory, lab, lifeline, ready, socket_path)
         return _keep(directory, lab, lifeline, ready)
+    except OSError as error:
+        _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        return 1
     finally:
         _remove_tree(directory)
         with contextlib.suppress(OSError):
