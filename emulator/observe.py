@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emulator.capture.recorder import Recorder, Settings
-from emulator.errors import CommandFailed
+from emulator.errors import CommandFailed, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolved import Node, ResolvedLab, Scene, Step
 from emulator.plan.addresses import gateway
-from emulator.run.control import Control
+from emulator.run.control import Control, LabGone, is_alive
 from emulator.run.fault_file import read, states
 from emulator.run.faults import Faults
 from emulator.run.session import Job, Result, Session
@@ -194,7 +194,12 @@ def observe(
     from emulator.capture.decode import decode
     from emulator.capture.pcapng import read
 
-    recorded = read(capture)
+    try:
+        recorded = read(capture)
+    except UsageError:
+        if is_alive(directory):
+            raise
+        raise LabGone(f"the lab {directory.name} has ended") from None
     frames = decode(recorded.packets, recorded.interfaces)
     return Evidence(
         frames=frames,

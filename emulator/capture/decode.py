@@ -10,10 +10,23 @@ seconds since 1970, addresses and names as text, payloads as octets. Names of ou
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+# It would make folders in the user's home and keep its lists of names there; nothing of ours stays on the machine.
+_FOLDERS: Final = ("XDG_CONFIG_HOME", "XDG_CACHE_HOME")
+_before = {name: os.environ.get(name) for name in _FOLDERS}
+os.environ.update(dict.fromkeys(_FOLDERS, os.devnull))
+try:
+    import scapy.main  # noqa: F401 - where it looks for them
+finally:
+    for _name, _value in _before.items():
+        if _value is None:
+            del os.environ[_name]
+        else:
+            os.environ[_name] = _value
 from scapy.config import conf
 
 # Before the layers: they read the machine's routes when they are imported, and complain when there are none.

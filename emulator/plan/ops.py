@@ -265,7 +265,7 @@ class AddRoute(Operation):
     interface: str
 
     def describe(self) -> str:
-        return f"{self.node}: {self.to} by way of {self.via}"
+        return f"route {self.to} by way of {self.via} on {self.node}"
 
     def shell(self) -> str:
         return f"ip -n {quote([self.node])} route add {self.to} via {self.via} dev {self.interface}"
@@ -279,7 +279,7 @@ class SetSysctl(Operation):
     value: str
 
     def describe(self) -> str:
-        return f"{self.node}: {self.key} = {self.value}"
+        return f"set {self.key} to {self.value} on {self.node}"
 
     def shell(self) -> str:
         return f"in_ns {quote([self.node])} sysctl -qw {quote([f'{self.key}={self.value}'])}"

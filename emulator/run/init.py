@@ -55,11 +55,16 @@ def main(arguments: list[str]) -> int:
         run_directory.make(directory)
     except OSError as error:
         _tell(ready, {"error": "directory", "errno": error.errno, "text": str(error)})
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(directory))
         return 1
     try:
         if socket_path:
             return _keep_containers(directory, lab, lifeline, ready, shared, socket_path)
         return _keep(directory, lab, lifeline, ready, shared)
+    except OSError as error:
+        _tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        return 1
     finally:
         run_directory.remove_tree(directory)
         with contextlib.suppress(OSError):

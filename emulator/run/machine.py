@@ -39,6 +39,8 @@ def namespace_hint(number: int) -> str:
     for kind in ("user", "net", "mnt", "pid", "uts", "ipc"):
         if _read(f"/proc/sys/user/max_{kind}_namespaces") == "0":
             return f"sudo sysctl user.max_{kind}_namespaces=10000"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "too few files may be open at once: ulimit -n, ulimit -Hn"
     if number == errno.ENOSPC:
         return "a limit is reached: wirelab down --all, or raise user.max_user_namespaces and user.max_net_namespaces"
     if number in (errno.EPERM, errno.EACCES):

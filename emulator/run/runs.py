@@ -11,6 +11,7 @@ $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -61,7 +62,8 @@ def tidy() -> None:
 def _tidy_one(entry: Path) -> None:
     with contextlib.suppress(OSError):
         young = time.time() - entry.stat().st_mtime < _STALE_AFTER_S
-        if entry.name.startswith(".") and young and not (entry / "lock").exists():
+        maker = entry.name.rpartition(".")[2]  # the keeper that is about to take the lock and give it its name
+        if entry.name.startswith(".") and young and os.path.exists(f"/proc/{maker}"):
             return
         if not control.is_alive(entry):
             import shutil
@@ -89,10 +91,20 @@ def facts(folder: Path) -> dict[str, Any]:
 
 
 def write_facts(folder: Path, content: dict[str, Any]) -> None:
-    """Write the facts down, all at once."""
+    """Write the facts down, all at once.
+
+    Raises:
+        CommandFailed: with the kernel's reason.
+    """
     fresh = folder / "lab.json.new"
-    fresh.write_text(json.dumps(content), encoding="utf-8")
-    fresh.replace(folder / "lab.json")
+    try:
+        fresh.write_text(json.dumps(content), encoding="utf-8")
+        fresh.replace(folder / "lab.json")
+    except OSError as error:
+        raise CommandFailed(
+            f"cannot write {folder / 'lab.json'}: {error.strerror}",
+            hint="make room there, or set XDG_RUNTIME_DIR to another folder of yours",
+        ) from None
 
 
 class Start:
@@ -138,16 +150,21 @@ class Start:
         said = b""
         with os.fdopen(self._ready, "rb") as stream:
             said = stream.read()
-        answer: dict[str, Any] = (
-            json.loads(said) if said else {"error": "died", "errno": 0, "text": "it ended without a word"}
-        )
+        answer: dict[str, Any] = json.loads(said) if said else {}
         if answer.get("ok"):
             return
         self.close()
+        _tidy_one(self.folder)  # whoever has no open file to spare cannot remove a folder
+        if not answer:
+            raise CommandFailed("the lab's first process was killed while it started", hint="wirelab doctor")
         if answer["error"] == "directory" and answer["errno"] in (17, 39):
             raise UsageError(f"the lab {self.name} is running already", hint=f"wirelab down {self.name}")
-        if answer["error"] == "directory":
-            raise CommandFailed(f"cannot make the run directory {self.folder}: {os.strerror(answer['errno'])}")
+        no_room = answer["errno"] in (errno.ENOSPC, errno.EDQUOT) and "unshare" not in answer["text"]
+        if answer["error"] == "directory" or no_room:  # else it is a limit of namespaces that gives ENOSPC
+            raise CommandFailed(
+                f"cannot make the run directory {self.folder}: {os.strerror(answer['errno'])}",
+                hint=f"make room in {self.folder.parent.parent}, or set XDG_RUNTIME_DIR to another folder of yours",
+            )
         from emulator.run.machine import namespace_hint
 
         raise MachineError(f"cannot make namespaces: {answer['text']}", hint=namespace_hint(answer["errno"]))

@@ -481,7 +481,8 @@ def _start_error(what: str, program: str, error: OSError) -> WirelabError:
         from emulator.run.tools import package_hint
 
         return MachineError(f"cannot {what}: there is no program {program}", hint=package_hint([program]))
-    return CommandFailed(f"cannot {what}: {error.strerror or error}")
+    hint = "make room for the run directory: df -h $XDG_RUNTIME_DIR" if error.errno == errno.ENOSPC else None
+    return CommandFailed(f"cannot {what}: {error.strerror or error}", hint=hint)
 
 
 def _ending(status: int) -> str:

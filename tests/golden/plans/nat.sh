@@ -294,19 +294,19 @@ ip -n web link set dev eth0 up
 # switch outside:eth0 on
 ip -n outside link set dev eth0 up
 
-# home: default by way of 203.0.113.1
+# route default by way of 203.0.113.1 on home
 ip -n home route add default via 203.0.113.1 dev wan
-# resolver: default by way of 198.51.100.1
+# route default by way of 198.51.100.1 on resolver
 ip -n resolver route add default via 198.51.100.1 dev eth0
-# root: default by way of 198.51.100.1
+# route default by way of 198.51.100.1 on root
 ip -n root route add default via 198.51.100.1 dev eth0
-# tld: default by way of 198.51.100.1
+# route default by way of 198.51.100.1 on tld
 ip -n tld route add default via 198.51.100.1 dev eth0
-# auth: default by way of 198.51.100.1
+# route default by way of 198.51.100.1 on auth
 ip -n auth route add default via 198.51.100.1 dev eth0
-# web: default by way of 192.0.2.1
+# route default by way of 192.0.2.1 on web
 ip -n web route add default via 192.0.2.1 dev eth0
-# outside: default by way of 198.18.0.1
+# route default by way of 198.18.0.1 on outside
 ip -n outside route add default via 198.18.0.1 dev eth0
 
 # load 8 packet filter rules into home
