@@ -11,7 +11,8 @@ lab's first process makes a new root for the lab: an empty file system in memory
     /run /tmp /root /var …          empty; each node gets its own
 
 and nothing of homes, other disks, sockets and state of the machine. The old root is detached, or covered where that is
-forbidden, so there is no way back by path. Programs in nodes lack CAP_SYS_ADMIN (`emulator.run.spawn`), so they cannot undo what is mounted here.
+forbidden, so there is no way back by path. Programs in nodes lack CAP_SYS_ADMIN (`emulator.run.spawn`), so they cannot
+undo what is mounted here.
 """
 
 from __future__ import annotations
