@@ -25,7 +25,7 @@ PARTS = {"labs": labs, "captures": captures, "words": words}
 KNOWN = [
     pytest.param(module, path, id=f"{part}-{path.name}")
     for part, module in PARTS.items()
-    for path in sorted((Path(__file__).with_name("found") / part).iterdir())
+    for path in sorted(Path(__file__).parent.glob(f"found/{part}/*"))
 ]
 
 
