@@ -1,7 +1,7 @@
 # make lab-nat    build the home-router lab, prove every layer, leave it running
 # make test       everything that this repository promises, checked
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-bench labs test soak fuzz images bench clean
+.PHONY: help setup setup-dev setup-bench labs test nightly soak fuzz images bench clean
 SHELL := /bin/sh
 WIRELAB := .venv/bin/wirelab
 
@@ -11,6 +11,7 @@ help: ## show what can be done
 	@echo "make labs         list the labs"
 	@echo "make setup        only install what is missing"
 	@echo "make test         check everything: style, types, import rules, unit tests, live labs"
+	@echo "make nightly      the long forms of the tests: some 800 kills, 30 labs at once, 500 times up and down"
 	@echo "make soak         verify all labs 20 times (RUNS=20) and compare the verdicts"
 	@echo "make fuzz         hostile lab files, captures and command lines, guided by coverage (RUNS=100000 PART=labs)"
 	@echo "make images     build the container images for --backend docker; only what changed (NAMES='host router')"
@@ -37,6 +38,11 @@ down-%: setup
 
 test: setup-dev
 	@tools/test.sh
+
+nightly: setup-dev ## the long forms of the tests; figures go to artefacts/nightly.jsonl
+	@mkdir -p artefacts
+	@NIGHTLY=1 FIGURES=artefacts/nightly.jsonl .venv/bin/python -m pytest -n 2 tests/live/test_kill_anywhere.py tests/live/test_fail_for_real.py
+	@NIGHTLY=1 FIGURES=artefacts/nightly.jsonl .venv/bin/python -m pytest -n 0 tests/live/test_many.py
 
 soak: setup ## verify all labs 20 times (RUNS=20) and compare the verdicts
 	@.venv/bin/python tools/soak.py "$${RUNS:-20}"

@@ -423,7 +423,7 @@ class Condition:
     def describe(self) -> str:
         """The condition in words."""
         if self.kind == "file":
-            return f"{self.path} is there"
+            return f"has written {self.path}"
         if self.kind == "ipv6":
             wanted = f" and {' and '.join(self.path.split())} got one" if self.path else ""
             return f"has made sure that its IPv6 addresses are nobody else's{wanted}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -80,6 +81,23 @@ def _moves(line: str) -> bool:
     )  # fmt: skip
     of_engines = (" - overlay ", "/netns/", " nsfs ")  # containers of others come and go
     return line.startswith(moving) or "valid_life_time" in line or any(word in line for word in of_engines)
+
+
+def copy_pytest(user: Person) -> Path:
+    """pytest and xdist where the ordinary user can read them."""
+    site = Path(pytest.__file__).parents[1]
+    target = user.installation / "pytest-packages"
+    if not target.exists():
+        target.mkdir()
+        for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "xdist", "execnet", "py.py"):
+            source = site / name
+            if source.is_dir():
+                shutil.copytree(source, target / name)
+            elif source.exists():
+                shutil.copy(source, target)
+            for metadata in site.glob(f"{name.strip('_').replace('xdist', 'pytest_xdist')}-*.dist-info"):
+                shutil.copytree(metadata, target / metadata.name, dirs_exist_ok=True)
+    return target
 
 
 @pytest.fixture

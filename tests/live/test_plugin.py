@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 from emulator.capture.pcapng import read
 from tests.conftest import Person
+from tests.live.conftest import copy_pytest
 
 TESTS = """\
 import pytest
@@ -42,8 +41,7 @@ def test_plugin_under_xdist(user: Person) -> None:
     folder = user.home / "plugin"
     folder.mkdir()
     (folder / "test_labs.py").write_text(TESTS)
-    site = Path(sys.modules["pytest"].__file__ or "").parents[1]
-    parts = (user.installation, user.installation / "packages", _copy_pytest(site, user))
+    parts = (user.installation, user.installation / "packages", copy_pytest(user))
     path = os.pathsep.join(str(part) for part in parts)
     env = {**user.environment(), "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     plugins = ["-p", "emulator.pytest_plugin", "-p", "xdist.plugin", "-p", "no:cacheprovider"]
@@ -62,21 +60,3 @@ def test_plugin_under_xdist(user: Person) -> None:
     assert len(capture.packets) > 10
     assert kept[0].with_suffix(".tables.txt").stat().st_size > 100
     assert not user.runs.exists() or not [path for path in user.runs.iterdir() if "test" in path.name]
-
-
-def _copy_pytest(site: Path, user: Person) -> Path:
-    """pytest and xdist where the ordinary user can read them."""
-    import shutil
-
-    target = user.installation / "pytest-packages"
-    if not target.exists():
-        target.mkdir()
-        for name in ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "xdist", "execnet", "py.py"):
-            source = site / name
-            if source.is_dir():
-                shutil.copytree(source, target / name)
-            elif source.exists():
-                shutil.copy(source, target)
-            for metadata in site.glob(f"{name.strip('_').replace('xdist', 'pytest_xdist')}-*.dist-info"):
-                shutil.copytree(metadata, target / metadata.name, dirs_exist_ok=True)
-    return target

@@ -190,7 +190,7 @@ def test_who_listens_fails(plans: list[Plan]) -> None:
 
 
 class Kernel:
-    """Counts netlink messages, and refuses the one whose number is `refuses`; network namespaces are numbers."""
+    """Counts netlink messages, and refuses the one whose number is `refuses`."""
 
     def __init__(self) -> None:
         self.messages = 0
