@@ -155,6 +155,8 @@ class Start:
             return
         self.close()
         _tidy_one(self.folder)  # whoever has no open file to spare cannot remove a folder
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()
         if not answer:
             raise CommandFailed("the lab's first process was killed while it started", hint="wirelab doctor")
         if answer["error"] == "directory" and answer["errno"] in (17, 39):

@@ -36,7 +36,7 @@ def wait_for(condition: Condition, private: Path, timeout_s: float, ended: Calla
     look_at = time.monotonic() + _LOOK_AFTER_S
     while True:
         if _holds(condition, private):
-            return None
+            return ended()  # another program that has the port may have answered
         now = time.monotonic()
         if now >= look_at:
             trouble = ended()

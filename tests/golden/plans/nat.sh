@@ -754,11 +754,11 @@ in_node pc2 udhcpc -f -i eth0 -s /run/wirelab/udhcpc.sh -t 5 -T 1 -A 1 -x hostna
 # start udhcpc on server
 in_node server udhcpc -f -i eth0 -s /run/wirelab/udhcpc.sh -t 5 -T 1 -A 1 -x hostname:server >"$lab"/log/server-udhcpc.log 2>&1 </dev/null &
 
-# wait until udhcpc on pc1 /run/wirelab/lease-eth0 is there
+# wait until udhcpc on pc1 has written /run/wirelab/lease-eth0
 wait_for in_node pc1 test -e /run/wirelab/lease-eth0
-# wait until udhcpc on pc2 /run/wirelab/lease-eth0 is there
+# wait until udhcpc on pc2 has written /run/wirelab/lease-eth0
 wait_for in_node pc2 test -e /run/wirelab/lease-eth0
-# wait until udhcpc on server /run/wirelab/lease-eth0 is there
+# wait until udhcpc on server has written /run/wirelab/lease-eth0
 wait_for in_node server test -e /run/wirelab/lease-eth0
 
 # The lab is up.
