@@ -155,10 +155,11 @@ def compute_routes(spec: LabSpec, topology: Topology, problems: Problems) -> Map
     if len(network.routers) * len(network.attached) > MAX_ROUTES:
         text = f"{len(network.routers):,} routers with {len(network.attached):,} networks"
         problems.add(("nodes",), f"{text} need too many routes: more than {MAX_ROUTES:,}", key=True)
-    elif len(network.routers) ** 2 > MAX_WAYS:
+        problems.stop()
+    if len(network.routers) ** 2 > MAX_WAYS:
         text = f"the ways between {len(network.routers):,} routers are too many: more than {MAX_WAYS:,}"
         problems.add(("nodes",), text, "defaults: {routes: given}", key=True)
-    problems.stop()
+        problems.stop()
     network.find_ways()
     result: dict[str, tuple[Route, ...]] = {}
     for name, node in spec.nodes.items():

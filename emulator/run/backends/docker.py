@@ -321,7 +321,7 @@ def _ended(client: DockerClient, operation: CreateContainer, container: str, sta
 def _check_lives(client: DockerClient, one: Made) -> None:
     """Raise CommandFailed with a container's last words, if it has ended since it was started."""
     deadline = time.monotonic() + _ENGINE_KNOWS_S
-    while not os.path.exists(f"/proc/{one.pid}"):
+    while not os.path.exists(f"/proc/{one.pid}/ns/net"):  # gone with the process's end, before it is reaped
         state = client.api.inspect_container(one.id)["State"]
         if not state["Running"]:
             raise _ended(client, one.operation, one.id, state["ExitCode"])

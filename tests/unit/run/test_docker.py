@@ -17,7 +17,7 @@ from emulator.lab.resolve import resolve
 from emulator.plan.compile import compile_plan
 from emulator.plan.containers import CAPABILITIES, CreateContainer, image_for
 from emulator.run import engine
-from emulator.run.backends.docker import _cgroup_mounts, identity
+from emulator.run.backends.docker import Made, _cgroup_mounts, _check_lives, identity
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 unbound:x:104:106::/var/lib/unbound:/usr/sbin/nologin
@@ -45,6 +45,39 @@ GROUP = "root:x:0:\nadm:x:4:alice,unbound\nunbound:x:106:\nalice:x:1000:\nstaff:
 )
 def test_identity(user: str, expected: tuple[int, int, list[int]]) -> None:
     assert identity(user, PASSWD, GROUP) == expected
+
+
+class _Engine:
+    """What `_check_lives` asks an engine: it knows of the end when it is asked for the second time."""
+
+    def __init__(self) -> None:
+        self.api = self
+        self.running = [False, True]
+
+    def inspect_container(self, _container: str) -> dict[str, Any]:
+        return {"State": {"Running": self.running.pop(), "ExitCode": 3}}
+
+    def logs(self, _container: str, tail: int) -> bytes:
+        return b"no reason"
+
+
+def test_a_container_has_ended_before_anybody_waited_for_it() -> None:
+    """The id of its process is there until then; its namespaces are not."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(3)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    one = Made(CreateContainer("b", image="wirelab/base:0"), "b", pid, (), "/", "", "")
+    try:
+        with pytest.raises(CommandFailed, match=r"create the node b.*status 3") as raised:
+            _check_lives(_Engine(), one)  # type: ignore[arg-type]
+    finally:
+        os.waitpid(pid, 0)
+    assert raised.value.hint == "it said: no reason"
+
+
+def test_a_container_that_lives() -> None:
+    _check_lives(_Engine(), Made(CreateContainer("b", image="i"), "b", os.getpid(), (), "/", "", ""))  # type: ignore[arg-type]
 
 
 def test_identity_in_an_image_without_users() -> None:
