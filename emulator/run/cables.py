@@ -17,7 +17,8 @@ from emulator.run.session import Session
 
 
 def end_to_switch(lab: ResolvedLab, place: str) -> Interface:
-    """The interface that is switched off when the cable at `place` is pulled.
+    """The interface that is switched off when the cable at `place` is pulled: of two switches that of the one which the
+    lab file's link names first, of two hosts that at `place`.
 
     Raises:
         UsageError: the lab has no such interface.
@@ -29,7 +30,9 @@ def end_to_switch(lab: ResolvedLab, place: str) -> Interface:
         raise UsageError(f"no interface {place} in the lab {lab.name}", hint=near(place, known)) from None
     if interface.peer is None:
         raise UsageError(f"{place} has no cable")
-    peer = lab.nodes[interface.peer[0]].interface(interface.peer[1])
+    peer = lab.interface(":".join(interface.peer))
+    if interface.bridge and peer.bridge:  # the same one, whichever is named
+        return next(link.a for link in lab.links if place in (link.a.place, link.b.place))
     return peer if peer.bridge else interface
 
 

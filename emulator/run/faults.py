@@ -163,8 +163,10 @@ class Faults:
     # Cables
 
     def _cable(self, place: str) -> Fault:
-        """The fault of a pulled cable, whichever end was named."""
-        return Fault("unplug", end_to_switch(self._lab, place).place)
+        """The fault of a pulled cable, whichever end is named."""
+        end = end_to_switch(self._lab, place)
+        other = Fault("unplug", ":".join(end.peer or ()))
+        return other if other in self.now() else Fault("unplug", end.place)
 
     def _plug(self, fault: Fault) -> None:
         if fault.target not in self._pulled(self.now(), besides=fault):

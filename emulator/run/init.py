@@ -55,8 +55,7 @@ def main(arguments: list[str]) -> int:
         run_directory.make(directory)
     except OSError as error:
         _tell(ready, {"error": "directory", "errno": error.errno, "text": str(error)})
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(directory))
+        _leave(directory)
         return 1
     try:
         if socket_path:
@@ -67,8 +66,15 @@ def main(arguments: list[str]) -> int:
         return 1
     finally:
         run_directory.remove_tree(directory)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(directory))
+        _leave(directory)
+
+
+def _leave(directory: str) -> None:
+    """Remove the folder of the labs, if it is the user's and no other lab is in it."""
+    folder = os.path.dirname(directory)
+    with contextlib.suppress(OSError):
+        if os.lstat(folder).st_uid == os.geteuid():
+            os.rmdir(folder)
 
 
 def _tell(ready: int, message: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ def test_the_order_of_building() -> None:
 def test_all_that_labs_need_is_in_some_image() -> None:
     known = tool.recipes()
     everywhere = {program for name in NODE_IMAGES for program in known[name].adds}
-    for_the_machine = {"ldns-keygen", "ldns-signzone", "tshark", "wireshark"}
+    for_the_machine = {"ldns-keygen", "ldns-signzone", "nft", "tshark", "wireshark"}
     assert set(PACKAGES) - everywhere == for_the_machine
     whole = (ROOT / "images" / "wirelab" / "Dockerfile").read_text()
     for program, package in PACKAGES.items():

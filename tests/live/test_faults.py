@@ -300,3 +300,35 @@ def test_without_nft_it_is_said(people: dict[str, Person], lab_name: str) -> Non
         assert json.loads(root.run(root.argv("fault", lab_name, "--json")).stdout)["faults"] == []
     finally:
         root.wirelab("down", lab_name)
+
+
+CABLES = """
+name: cables
+nodes:
+  a: {interfaces: {eth0: 192.0.2.1/24, eth1: 198.51.100.1/24}}
+  b: {interfaces: {eth0: 192.0.2.2/24}}
+  c: {interfaces: {eth0: 198.51.100.2/24}}
+  s1: {kind: switch}
+  s2: {kind: switch}
+links: [["a:eth0", "b:eth0"], ["a:eth1", "s1:a"], ["s1:s2", "s2:s1"], ["s2:c", "c:eth0"]]
+"""
+
+
+@pytest.mark.parametrize("ends", [("a:eth0", "b:eth0"), ("s1:s2", "s2:s1"), ("c:eth0", "s2:c")])
+def test_a_cable_has_two_ends(user: Person, lab_name: str, ends: tuple[str, str]) -> None:
+    """It is pulled by one name and put back by the other."""
+    file = user.home / f"{lab_name}.yml"
+    file.write_text(CABLES, encoding="utf-8")
+    far = "192.0.2.2" if ends[0] == "a:eth0" else "198.51.100.2"
+    user.wirelab("up", str(file), "--name", lab_name)
+    try:
+        for first, second in (ends, ends[::-1]):
+            user.wirelab("fault", lab_name, "unplug", first)
+            ping = ("exec", lab_name, "a", "--", "ping", "-n", "-c1", "-W1", far)
+            assert user.wirelab(*ping, status=None).returncode != 0
+            assert len(user.json("fault", lab_name)["faults"]) == 1
+            user.wirelab("fault", lab_name, "plug", second)
+            assert user.json("fault", lab_name)["faults"] == []
+            wait_until(lambda: user.wirelab(*ping, status=None).returncode == 0, f"{far} answers")  # noqa: B023
+    finally:
+        user.wirelab("down", lab_name)
