@@ -116,15 +116,22 @@ def _for_ever(*_: object, **__: object) -> None:
         pass
 
 
+def _waiting(*_: object, **__: object) -> None:
+    signal.pause()
+
+
 def _deep(*_: object, **__: object) -> None:
     _deep()
 
 
 @pytest.mark.parametrize(
-    ("deed", "said"), [(_outside, "read /etc"), (_program, "process"), (_for_ever, "took"), (_deep, "used up")]
+    ("deed", "said"),
+    [(_outside, "read /etc"), (_program, "process"), (_for_ever, "took"), (_waiting, "took"), (_deep, "used up")],
 )
 def test_a_broken_promise_is_seen(deed: object, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promises, "SECONDS", 1)
+    if deed is _waiting:
+        monkeypatch.setattr(promises, "SECONDS_WAITING", 1)
     monkeypatch.setattr(labs, "load", deed)
     with pytest.raises(promises.Broken, match=said):
         labs.check(labs.seeds()[0])
