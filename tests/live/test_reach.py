@@ -213,24 +213,45 @@ def test_hundred_hosts_leave_the_neighbour_tables_alone(person: Person, lab_name
 def test_a_killed_test_leaves_nothing_that_the_next_does_not_remove(user: Person, lab_name: str) -> None:
     with running(user, lab_name, chained(200)):
         process = user.popen(user.argv("verify", lab_name), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_until(lambda: _pinned(user, lab_name) > 0, "entries are pinned")
+        workers = _stopped_with_pins(user, lab_name)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
+        _signal(user, "CONT", workers)
         wait_until(lambda: _pinned(user, lab_name) == 0, "the workers have removed what they made")
 
 
 def test_killed_workers_leave_entries_that_the_next_test_removes(user: Person, lab_name: str) -> None:
     with running(user, lab_name, chained(200)):
         process = user.popen(user.argv("verify", lab_name), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        wait_until(lambda: _pinned(user, lab_name) > 0, "entries are pinned")
-        for pid, words in processes(f" {user.runs / lab_name}").items():
-            if "reach.worker" in words:
-                user.run(["/bin/sh", "-c", f"kill -9 {pid}"])
+        _signal(user, "KILL", _stopped_with_pins(user, lab_name))
         _, said = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "the pairs cannot be tested" in said
+        assert _pinned(user, lab_name) > 0
         assert verify(user, lab_name, 0)["lost"] == 0
         assert _pinned(user, lab_name) == 0
+
+
+def _signal(person: Person, name: str, pids: list[int]) -> None:
+    person.run(["/bin/sh", "-c", f"kill -{name} {' '.join(map(str, pids))}"])
+
+
+def _stopped_with_pins(person: Person, name: str) -> list[int]:
+    """The workers of a pairs test, stopped (SIGSTOP) in a moment when they have pinned entries."""
+    found: list[int] = []
+
+    def stopped() -> bool:
+        found[:] = [pid for pid, words in processes(f" {person.runs / name}").items() if "reach.worker" in words]
+        if not found:
+            return False
+        _signal(person, "STOP", found)
+        if _pinned(person, name) > 0:
+            return True
+        _signal(person, "CONT", found)
+        return False
+
+    wait_until(stopped, "entries are pinned", 60)
+    return found
 
 
 def _pinned(person: Person, name: str) -> int:
