@@ -7,6 +7,7 @@ leaves something, or removes all that is left, holds the lock `remains` meanwhil
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -197,7 +198,8 @@ def test_up_and_the_first_processes_killed(pair: Pair, remains: None) -> None:
     wait_until(lambda: bool(pair.containers()), "the first container")
     process.kill()
     for pid in pair.first_processes():
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it saw the command's end, and has ended too
+            os.kill(pid, signal.SIGKILL)
     process.wait()
     pair.wait_ended()
     wait_until(lambda: bool(pair.row()) or not pair.containers(), "a line in ps, or nothing left")

@@ -80,8 +80,10 @@ class _Watch:
         elif event == "socket.connect":
             if isinstance(arguments[1], tuple) or not self._is_mine(os.fsdecode(arguments[1])):
                 self.seen.append(f"opened a connection: {arguments[1]!r}")
-        elif event in _CHANGES and not self._is_mine(os.path.abspath(os.fsdecode(arguments[0]))):
-            self.seen.append(f"changed a file: {event} {arguments!r}")
+        elif event in _CHANGES:
+            path = os.path.abspath(os.fsdecode(arguments[0]))
+            if not self._is_mine(path) and "__pycache__" not in path:
+                self.seen.append(f"changed a file: {event} {arguments!r}")
 
     def _opened(self, path: str, flags: int) -> None:
         if self._is_mine(path) or "__pycache__" in path:
