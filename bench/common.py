@@ -88,6 +88,8 @@ class Row:
         unit: of both figures.
         at_most, at_least: bounds of the ratio ours / other, or of our figure itself when there is no other.
         fixed: is added to the other's figure times `at_most` (ours ≤ at_most × other + fixed).
+        paired: the ratio, which the bounds are for, is the median of the rounds' ratios, not the ratio of the medians:
+            for what changes more from round to round than within one.
         note: what a reader should know of how it was measured.
     """
 
@@ -100,11 +102,14 @@ class Row:
     at_most: float | None = None
     at_least: float | None = None
     fixed: float = 0.0
+    paired: bool = False
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """Our median by the other's; None without another or when that is 0."""
+        """Our median by the other's, or the median ratio; None without another or when that is 0."""
+        if self.paired:
+            return self.ratios and self.ratios.median
         return self.ours.median / self.other.median if self.other and self.other.median else None
 
     @property
@@ -117,9 +122,11 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the bounds hold for the medians; None without bounds."""
+        """Whether the bounds hold for the medians or the median ratio; None without bounds."""
         if self.at_most is None and self.at_least is None:
             return None
+        if self.paired and self.ratio is not None:
+            return (self.at_least or 0.0) <= self.ratio <= (self.at_most or self.ratio)
         ours, base = self.ours.median, self.other.median if self.other else 1.0
         low = self.at_least is None or ours >= self.at_least * base
         return low and (self.at_most is None or ours <= self.at_most * base + self.fixed)

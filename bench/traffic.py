@@ -81,22 +81,23 @@ def measure(bench: Bench) -> Iterator[Row]:
             bound = 0.97 if offload else None
             for what, (client, server, address) in WAYS.items():
                 both = _both(lab, hand, lambda argv, *where: _gbit_s(bench, argv, *where), client, server, address)
-                found = bench.rounds(both, repeats=_rounds(bench), reclaim=False)
-                yield _row("traffic", f"TCP through {what}, {state}", "Gbit/s", found, at_least=bound)
+                found = bench.rounds(both, repeats=_rounds(bench, 8), reclaim=False)
+                yield _row(f"TCP through {what}, {state}", "Gbit/s", found, paired=True, at_least=bound)
             if not offload:
                 for what, (client, _, address) in WAYS.items():
                     both = _both(lab, hand, lambda argv, *where: _rtt_us(bench, argv, *where), client, address)
-                    found = bench.rounds(both, repeats=_rounds(bench), reclaim=False)
-                    yield _row("traffic", f"ping through {what}", "µs", found, at_most=1.05)
+                    found = bench.rounds(both, repeats=_rounds(bench, 2), reclaim=False)
+                    yield _row(f"ping through {what}", "µs", found, at_most=1.05)
 
 
-def _rounds(bench: Bench) -> int:
-    """Twice as many as elsewhere: what else the machine does moves these figures by more than what is looked for."""
-    return 2 * bench.repeats + 1
+def _rounds(bench: Bench, times: int) -> int:
+    """So many times as many as elsewhere: from one round to the next these figures differ by more than what is looked
+    for. TCP does by a quarter, and slowly with time, too; so it has many rounds, and ratios of neighbours count."""
+    return times * bench.repeats + 1
 
 
-def _row(part: str, what: str, unit: str, found: dict[str, Sample], **bounds: float | None) -> Row:
-    return Row(part, what, unit, found["wirelab"], "by hand", found["by hand"], **bounds)
+def _row(what: str, unit: str, found: dict[str, Sample], *, paired: bool = False, **bounds: float | None) -> Row:
+    return Row("traffic", what, unit, found["wirelab"], "by hand", found["by hand"], paired=paired, **bounds)
 
 
 def _lab(bench: Bench, stack: ExitStack, *, offload: bool) -> str:
@@ -120,14 +121,13 @@ def _on(number: int) -> list[str]:
 
 
 def _gbit_s(bench: Bench, argv: Argv, client: str, server: str, address: str) -> float:
-    """Gbit/s of payload that iperf3 received from one TCP connection in two seconds."""
+    """Gbit/s of payload that iperf3 received from one TCP connection in a second."""
     with subprocess.Popen(
         argv(server, *_on(1), "iperf3", "--server", "--one-off", "--forceflush"), stdout=subprocess.PIPE, text=True
     ) as process:
         if process.stdout is None or not any("listening" in line for line in process.stdout):
             raise SystemExit("bench: iperf3 does not listen")
-        seconds = "1" if bench.quick else "2"
-        said = run(argv(client, *_on(0), "iperf3", "--json", "--client", address, "--time", seconds))
+        said = run(argv(client, *_on(0), "iperf3", "--json", "--client", address, "--time", "1"))
         process.communicate(timeout=30)
     return float(json.loads(said)["end"]["sum_received"]["bits_per_second"]) / 1e9
 

@@ -48,6 +48,8 @@ def test_bounds_that_hold_and_that_do_not() -> None:
         (Row("p", "w", "s", ours, "x", other, at_most=1.5, fixed=0.5), True, "≤ 1.5× + 0.5 s"),
         (Row("p", "w", "s", ours, "x", other, at_least=0.97), True, "≥ 0.97×"),
         (Row("p", "w", "s", other, "x", ours, at_least=0.97), False, "≥ 0.97×"),
+        (Row("p", "w", "s", ours, "x", other, paired=True, at_least=0.97), True, "≥ 0.97×"),
+        (Row("p", "w", "s", other, "x", ours, paired=True, at_least=0.97), False, "≥ 0.97×"),
     ]
     for row, holds, bound in cases:
         assert (row.holds, row.bound) == (holds, bound)
