@@ -21,6 +21,8 @@ from unittest import mock
 from emulator import cli
 from emulator.commands import many
 from emulator.errors import MachineError
+from emulator.lab import resolve
+from emulator.lab.resolved import ResolvedLab
 from emulator.run import everyone, runs
 
 from . import captures, labs
@@ -154,6 +156,25 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
 _made = cli.parser  # before `check` puts another in its place
 
 
+@functools.lru_cache(1000)
+def _resolved(path: Path, twin: str | None, _changed_ns: int, _octets: int) -> ResolvedLab:
+    return _read(path, twin=twin)
+
+
+_read = resolve.resolve_file
+
+
+def _resolve_file(path: Path, *, twin: str | None = None) -> ResolvedLab:
+    """The real one, once for each file that is right: `validate nat` reads it for every twin, and again for every time
+    that it is named."""
+    file = path / "lab.yml" if path.is_dir() else path
+    try:
+        found = file.stat()
+    except OSError:
+        return _read(path, twin=twin)
+    return _resolved(path, twin, found.st_mtime_ns, found.st_size)
+
+
 @contextlib.contextmanager
 def _inside(place: Path) -> Iterator[None]:
     before = Path.cwd()
@@ -175,14 +196,14 @@ def check(octets: bytes) -> str:
     words = split(octets)
     out, err = octets_of_stream(), octets_of_stream()
     err.reconfigure(errors="backslashreplace")
-    parser = mock.patch.object(cli, "parser", _parser)
+    faster = (mock.patch.object(cli, "parser", _parser), mock.patch.object(resolve, "resolve_file", _resolve_file))
     cut = (
         mock.patch.object(runs, "Start", _Start),
         mock.patch.object(many, "prove_all", _start),
         mock.patch.object(everyone, "labs", lambda: ([], [])),  # for root it starts a process for each user
     )
     with contextlib.ExitStack() as stack:
-        for each in (_inside(folder()), parser, *cut, kept(folder(), programs=words[:1] == ["doctor"])):
+        for each in (_inside(folder()), *faster, *cut, kept(folder(), programs=words[:1] == ["doctor"])):
             stack.enter_context(each)
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))

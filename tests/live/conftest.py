@@ -13,9 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Person
+from emulator.lab.load import load
+from tests.conftest import ROOT, Person
+
+LABS = sorted(folder.name for folder in (ROOT / "labs").iterdir() if (folder / "lab.yml").exists())
+"""The shipped labs."""
 
 _numbers = itertools.count()
+
+
+def labs_with_all_kinds() -> list[str]:
+    """A few of the shipped labs that have every kind of check among them."""
+    kinds = {lab: {check.check for check in load(ROOT / "labs" / lab).spec.checks} for lab in LABS}
+    missing = set().union(*kinds.values())
+    found = []
+    while missing:
+        found.append(max(LABS, key=lambda lab: len(kinds[lab] & missing)))
+        missing -= kinds[found[-1]]
+    return found
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:

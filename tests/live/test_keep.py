@@ -15,10 +15,9 @@ import pytest
 
 from emulator.lab.load import load
 from tests.conftest import ROOT, Person
-from tests.live.conftest import wait_until
+from tests.live.conftest import labs_with_all_kinds, wait_until
 
-LABS = sorted(folder.name for folder in (ROOT / "labs").iterdir() if (folder / "lab.yml").exists())
-TWINS = [(lab, next(iter(twins))) for lab in LABS if (twins := load(ROOT / "labs" / lab).spec.break_)]
+TWINS = [(lab, next(iter(load(ROOT / "labs" / lab).spec.break_))) for lab in labs_with_all_kinds()]
 NEEDED = {"capture.pcapng", "lab.yml", "manifest.json", "plan.json", "resolved.json", "outputs.json", "tables.json",
           "marks.json", "report.json", "versions.json", "lab.json"}  # fmt: skip
 

@@ -12,12 +12,16 @@ import pytest
 
 from emulator.lab.load import load
 from tests.conftest import ROOT, Person
+from tests.live.conftest import LABS, labs_with_all_kinds
 
-LABS = sorted(folder.name for folder in (ROOT / "labs").iterdir() if (folder / "lab.yml").exists())
 TWINS = [(lab, twin) for lab in LABS for twin in load(ROOT / "labs" / lab).spec.break_]
 
 
-@pytest.mark.parametrize("lab", LABS)
+@pytest.mark.parametrize(
+    ("person", "lab"),
+    [*(("user", lab) for lab in LABS), *(("root", lab) for lab in labs_with_all_kinds())],
+    indirect=["person"],
+)
 def test_a_running_lab_is_proved_any_number_of_times(
     person: Person, lab: str, lab_name: str, nothing_left: Callable[[], None], tmp_path: Path
 ) -> None:
