@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import types
 import typing
@@ -22,18 +23,38 @@ _HARMLESS_RUN = "0"
 
 def references(model: BaseModel, path: Path) -> Iterator[tuple[str, str, Path]]:
     """Every marked text in `model`: (what it refers to, the text, where it stands)."""
-    for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        here = (*path, info.alias or name)
-        marks = [mark for mark in info.metadata if isinstance(mark, Ref)]
-        yield from _walk(info.annotation, value, here, marks)
+    for name, key, annotation, marks in _fields(type(model)):
+        yield from _walk(annotation, getattr(model, name), (*path, key), marks)
+
+
+@functools.cache
+def _fields(model: type[BaseModel]) -> list[tuple[str, str, Any, Sequence[Ref]]]:
+    """The fields of a model that may hold marked texts: (attribute, key in the file, annotation, marks)."""
+    fields = [
+        (name, info.alias or name, info.annotation, [mark for mark in info.metadata if isinstance(mark, Ref)])
+        for name, info in model.model_fields.items()
+    ]
+    return [field for field in fields if field[3] or _may_hold(field[2])]
+
+
+def _may_hold(annotation: Any) -> bool:
+    """Whether marks may be found inside of `annotation`. (What is in a model is looked at when one is there.)"""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return True
+    _, arguments = _parts(annotation)
+    return any(isinstance(argument, Ref) or _may_hold(argument) for argument in arguments)
+
+
+@functools.lru_cache(maxsize=1000)
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What is before the brackets of an annotation, and what is in them."""
+    return typing.get_origin(annotation), typing.get_args(annotation)
 
 
 def _walk(annotation: Any, value: Any, path: Path, marks: Sequence[Ref]) -> Iterator[tuple[str, str, Path]]:
     if value is None:
         return
-    origin = typing.get_origin(annotation)
-    arguments = typing.get_args(annotation)
+    origin, arguments = _parts(annotation)
     if origin is typing.Annotated:
         inner = [mark for mark in arguments[1:] if isinstance(mark, Ref)]
         yield from _walk(arguments[0], value, path, [*marks, *inner])
