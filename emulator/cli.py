@@ -240,7 +240,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:  # noqa: PLR0915
         help="unplug or plug NODE:IFACE; freeze or continue NODE; kill or restart NODE or NODE:SERVICE; "
         "partition NODE,NODE… [NODE,NODE…]; heal. Without it: list the faults",
     )
-    fault.add_argument("what", metavar="WHAT", nargs="*").completer = _complete_place  # type: ignore[attr-defined]
+    fault.add_argument("what", metavar="WHAT", nargs="*", default=[]).completer = _complete_place  # type: ignore[attr-defined]
     fault.add_argument("--json", action="store_true", help="machine-readable")
 
     doctor = command("doctor", "machine:doctor", "show what this machine has and lacks")

@@ -255,10 +255,11 @@ def up(
         lab, origin = generated(topology, backend)
     else:
         lab, origin = loaded(str(source), twin, backend)
-    engine_socket = _engine(name or lab.name, lab) if any(node.container for node in lab.nodes.values()) else None
+    instance = lab.name if name is None else name
+    engine_socket = _engine(instance, lab) if any(node.container for node in lab.nodes.values()) else None
     shared = _agreed(lab, allow_binds)
     started = time.time()
-    start = runs.Start(name or lab.name, engine_socket, shared)  # it makes its namespaces while we make the plan
+    start = runs.Start(instance, engine_socket, shared)  # it makes its namespaces while we make the plan
     if engine_socket:
         importlib.import_module("docker")  # the builder, which is a fork of this process, has it then
     building = None

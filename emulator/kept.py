@@ -99,7 +99,9 @@ class Keeping:
     def copy_capture(self, source: Path) -> None:
         """Take the packets from another file."""
         try:
-            shutil.copyfile(source, self.capture)
+            descriptor = os.open(self.capture, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with source.open("rb") as packets, open(descriptor, "wb") as stream:
+                shutil.copyfileobj(packets, stream)
         except OSError as error:
             raise self.failure(error) from None
 

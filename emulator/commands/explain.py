@@ -18,7 +18,9 @@ _RIGHT = frozenset(("time", "packets", "octets", "duration"))
 def explain(options: argparse.Namespace) -> int:
     """Tell what a command did on the wire, or what a capture file holds."""
     from emulator.commands import story
+    from emulator.commands.writing import check_writable
 
+    check_writable(options.html)
     if options.pcap is not None:
         if options.lab is not None:
             raise UsageError("a lab, or a capture file, not both", hint="wirelab explain --pcap FILE")

@@ -69,15 +69,21 @@ def _check(action: str, what: list[str]) -> None:
 def _do(faults: Faults, action: str, what: list[str], say: Callable[[str], None]) -> list[str]:
     """Do it; returns what does not answer afterwards."""
     if action == "heal":
-        count = len(faults.now())
+        found = faults.now()
+        dead = set(faults.failed()) - {fault.target for fault in found}
         late = faults.heal()
-        say(f"healed: {counted(count, 'fault')} taken back" if count else "nothing was broken")
+        done = [
+            f"{counted(len(found), 'fault')} taken back" if found else "",
+            f"{counted(len(dead), 'service')} started again" if dead else "",
+        ]
+        say(f"healed: {', '.join(filter(None, done))}" if any(done) else "nothing was broken")
         return late
     if action == "partition":
         faults.partition([[node for node in group.split(",") if node] for group in what])
         say(faults.now()[-1].describe())
         return []
     late = []
+    faults.check(action, what)
     for target in what:
         method = getattr(faults, "continue_" if action == "continue" else action)
         late += method(target) or []

@@ -80,7 +80,9 @@ def down(options: argparse.Namespace) -> int:
     from emulator.commands.progress import progress
     from emulator.events import Event
 
-    if options.all == bool(options.lab):
+    if options.all and options.lab:
+        raise UsageError("`--all` is every running lab: no LAB goes with it", hint="wirelab down --all")
+    if not options.all and not options.lab:
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
     from emulator.run import deputy, engine  # here, since `up` has no use for them
 

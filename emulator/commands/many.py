@@ -123,9 +123,10 @@ def _show(options: argparse.Namespace, outcomes: Sequence[Outcome], seconds: flo
         width = shutil.get_terminal_size((120, 24)).columns if terminal else 120
         sys.stdout.write(as_text(outcomes, seconds, width=width, colour=terminal))
     if options.junit:
+        from emulator.commands.writing import write
         from emulator.report.junit import render_many
 
-        Path(options.junit).write_text(render_many(outcomes, seconds), encoding="utf-8")
+        write(options.junit, render_many(outcomes, seconds))
     return exit_status(outcomes)
 
 
@@ -214,7 +215,10 @@ def _by_deputy(error: RightsLacking) -> int:
 
 
 def _say(message: dict[str, Any]) -> None:
-    print(json.dumps(message), flush=True)
+    octets = json.dumps(message).encode() + b"\n"
+    with contextlib.suppress(BrokenPipeError):  # who asked was killed, and so is this process in a moment
+        while octets:
+            octets = octets[os.write(1, octets) :]
 
 
 def prove_all(

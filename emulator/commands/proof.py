@@ -6,10 +6,10 @@ import argparse
 import json
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.errors import UsageError, one_line
+from emulator.commands.writing import check_writable, write
+from emulator.errors import UsageError, one_line, printable
 
 if TYPE_CHECKING:
     from emulator.verify.verdict import Proof
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def verify(options: argparse.Namespace) -> int:
     """Prove a lab: a running one, or an instance of its own that is taken down afterwards. Or prove several labs, or
     judge again what was kept."""
+    check_writable(options.junit)
     if options.replay is not None:
         return _replay(options)
     _check_pairs(options)
@@ -77,9 +78,7 @@ def show(options: argparse.Namespace, proof: Proof) -> int:
     from emulator.report.text import render as as_text
 
     if proof.note:
-        note(proof.note)
-    if options.junit:
-        Path(options.junit).write_text(as_junit(proof.report), encoding="utf-8")
+        print(printable(f"wirelab: {proof.note}"), file=sys.stderr)
     if options.json:
         answer: dict[str, Any] = as_dict(proof.report)
         if proof.twin is not None:
@@ -90,6 +89,8 @@ def show(options: argparse.Namespace, proof: Proof) -> int:
         sys.stdout.write(as_text(proof.report, width=width, colour=sys.stdout.isatty()))
         if proof.twin is not None:
             print(_twin_line(proof.twin, proof))
+    if options.junit:
+        write(options.junit, as_junit(proof.report))
     return 0 if proof.report.success else 1
 
 

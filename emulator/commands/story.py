@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator.commands.writing import write
 from emulator.errors import UsageError, one_line, printable
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _show(story: Story, options: argparse.Namespace, source: str, follower: _Fol
     if options.html:
         from emulator.report.explain_html import render as as_page
 
-        Path(options.html).write_text(as_page(story), encoding="utf-8")
+        write(options.html, as_page(story))
     if options.json:
         key = "file" if options.pcap else "lab"
         small = len(story.recording.frames) < _INDENTED

@@ -16,6 +16,7 @@ def restart_plan(
     *,
     pulled: Collection[str] = (),
     settle: bool = False,
+    running: Collection[str] = (),
 ) -> ops.Plan:
     """The operations of the lab's plan that boot `nodes` and start `services`, in its order.
 
@@ -26,10 +27,13 @@ def restart_plan(
         pulled: `node:interface` of interfaces that stay switched off, as their cables are pulled; routes by them are
             set when the cables are plugged in.
         settle: wait for what takes networks a while (the spanning tree, addresses that nobody else may have) at all
-            nodes, not only at `nodes`.
+            nodes, not only at `nodes`; and for DHCP clients of `running` that have no lease yet.
+        running: `node:service` of services that run all the time.
     """
     plan = compile_plan(lab)
-    chosen = (op for op in plan.operations if _belongs(op, nodes, services, pulled) or (settle and _settles(op)))
+    chosen = (
+        op for op in plan.operations if _belongs(op, nodes, services, pulled) or (settle and _settles(op, running))
+    )
     return ops.Plan(lab.name, tuple(chosen), plan.tools)
 
 
@@ -48,5 +52,10 @@ def _belongs(
     return operation.node in nodes
 
 
-def _settles(operation: ops.Operation) -> bool:
-    return isinstance(operation, ops.WaitUntil) and not operation.service
+def _settles(operation: ops.Operation, running: Collection[str]) -> bool:
+    """Whether it waits for what comes from other nodes: what a service does by itself it has done long ago."""
+    if not isinstance(operation, ops.WaitUntil):
+        return False
+    return not operation.service or (
+        operation.condition.kind == "file" and f"{operation.node}:{operation.service}" in running
+    )

@@ -52,7 +52,7 @@ class Agent:
         self._crowd.watch(jobs)
 
     def run(self) -> None:
-        """Serve until the jobs end."""
+        """Serve until the jobs end, or nobody listens to the answers any more."""
         while self._open:
             room = AT_ONCE - len(self._ids)
             now, self._waiting = self._waiting[:room], self._waiting[room:]
@@ -64,6 +64,12 @@ class Agent:
         for running in list(self._ids):
             if not running.unattended:
                 running.kill()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            _say(message)
+        except BrokenPipeError:  # who asked was killed
+            self._open = False
 
     def _read(self) -> None:
         data = os.read(self._jobs, 1 << 20)
@@ -116,7 +122,7 @@ class Agent:
 
     def _refuse(self, jobs: list[dict[str, Any]], error: Exception) -> None:
         for job in jobs:
-            _say({"id": job["id"], "error": str(error), "errno": getattr(error, "errno", None) or 5})
+            self._tell({"id": job["id"], "error": str(error), "errno": getattr(error, "errno", None) or 5})
 
     def _start(self, jobs: list[dict[str, Any]]) -> None:
         """Start jobs; when this returns, each runs its program or was refused."""
@@ -148,7 +154,7 @@ class Agent:
         )
 
     def _answer(self, job_id: Any, finished: execute.Finished) -> None:
-        _say(
+        self._tell(
             {
                 "id": job_id,
                 "status": finished.status,
@@ -176,7 +182,8 @@ def main(arguments: list[str]) -> int:
             _say({"ready": True})
             Agent(control, 0).run()
     except (WirelabError, OSError) as error:
-        _say({"error": str(error)})
+        with contextlib.suppress(BrokenPipeError):
+            _say({"error": str(error)})
         return 1
     return 0
 

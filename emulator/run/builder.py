@@ -7,6 +7,7 @@ standard input; the socket is empty for a lab without containers.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -69,7 +70,8 @@ def work(
     gc.disable()  # much is made here, and nothing in circles
 
     def say(message: dict[str, Any]) -> None:
-        os.write(writing, f"{json.dumps(message)}\n".encode())
+        with contextlib.suppress(BrokenPipeError):  # who asked was killed, and so is this process in a moment
+            os.write(writing, f"{json.dumps(message)}\n".encode())
 
     try:
         with Control(directory) as control:

@@ -55,6 +55,24 @@ class Faults:
         """The faults that the lab has, the oldest first."""
         return self._ledger.read()
 
+    def check(self, action: str, targets: Iterable[str]) -> None:
+        """Make sure that all of `targets` are there, before the first of several is touched.
+
+        Args:
+            action: the name of a method for one target.
+
+        Raises:
+            UsageError: one of them is not there.
+        """
+        with Control(self._directory) as control:
+            for target in targets:
+                if action in ("unplug", "plug"):
+                    self._cable(target)
+                elif action in ("kill", "restart") and ":" in target:
+                    self._known(control, target)
+                else:
+                    self._check_node(target)
+
     def unplug(self, place: str) -> None:
         """Pull the cable at `node:interface`."""
         fault = self._cable(place)
@@ -153,7 +171,7 @@ class Faults:
             for fault in faults:
                 if fault.kind == "unplug":
                     self._plug(fault)
-            late = self._restart(self._off(), self._failed(), settle=True)
+            late = self._restart(self._off(), self.failed(), settle=True)
             self._ledger.remove(*self.now())
             return late
 
@@ -251,7 +269,8 @@ class Faults:
         for node in nodes:
             self._kill(node)  # whoever is off already may be half on, if that was interrupted
         faults = self.now()
-        plan = restart_plan(self._lab, nodes, services, pulled=self._pulled(faults), settle=settle)
+        running = self._running() if settle else ()
+        plan = restart_plan(self._lab, nodes, services, pulled=self._pulled(faults), settle=settle, running=running)
         try:
             late = boot(self._directory, plan)
         except BaseException:
@@ -284,13 +303,17 @@ class Faults:
 
     def _service(self, control: Control, target: str) -> Mapping[str, Any]:
         """What is known of the service `target` of a node that runs."""
-        services = {f"{entry['node']}:{entry['service']}": entry for entry in control.services()}
-        if target not in services:
-            raise UsageError(f"no service {target} in the lab {self._directory.name}", hint=near(target, services))
+        found = self._known(control, target)
         node = target.partition(":")[0]
         if state := states(self.now()).get(node):
             word = "continue" if state == "frozen" else "restart"
             raise UsageError(f"{node} is {state}: nothing runs there", hint=self._hint(f"{word} {node}"))
+        return found
+
+    def _known(self, control: Control, target: str) -> Mapping[str, Any]:
+        services = {f"{entry['node']}:{entry['service']}": entry for entry in control.services()}
+        if target not in services:
+            raise UsageError(f"no service {target} in the lab {self._directory.name}", hint=near(target, services))
         found: Mapping[str, Any] = services[target]
         return found
 
@@ -327,7 +350,11 @@ class Faults:
             self._ledger.remove(Fault("kill", target))
             return late
 
-    def _failed(self) -> list[str]:
+    def _running(self) -> set[str]:
+        with Control(self._directory) as control:
+            return {f"{entry['node']}:{entry['service']}" for entry in control.services() if entry["running"]}
+
+    def failed(self) -> list[str]:
         """The services that ended with something else than success, on nodes that run."""
         off = self._off()
         with Control(self._directory) as control:

@@ -69,8 +69,8 @@ class Matrix:
 
     @property
     def success(self) -> bool:
-        """Whether every pair that the lab promises answered."""
-        return self.lost == 0
+        """Whether every pair that the lab promises answered; not if it promises none, which proves nothing."""
+        return self.pairs > 0 and self.lost == 0
 
     def reaches(self, sender: str, receiver: str) -> bool:
         """Whether `receiver` answered `sender`; KeyError when one of them is no host of the lab."""
@@ -146,6 +146,9 @@ class Matrix:
 
 def result(matrix: Matrix) -> Result:
     """The matrix as the verdict of one check of the network layer."""
+    if not matrix.pairs:
+        nothing = f"nothing was proved: the lab promises no pair of its {len(matrix.nodes):,} hosts an answer"
+        return Result("pairs", "network", Verdict.UNKNOWN, nothing)
     pairs = f"pair{'' if matrix.pairs == 1 else 's'}"
     text = f"{matrix.pairs - matrix.lost:,} of {matrix.pairs:,} {pairs} of {len(matrix.nodes):,} hosts answered"
     return Result("pairs", "network", Verdict.PASS if matrix.success else Verdict.FAIL, text)

@@ -46,6 +46,12 @@ def test_a_wrong_lab_file_builds_nothing(user: Person) -> None:
 def test_usage_errors(user: Person) -> None:
     assert "hint:" in user.wirelab("frobnicate", status=2).stderr
     assert "which lab?" in user.wirelab("down", status=2).stderr
+    assert "no LAB goes with it" in user.wirelab("down", "--all", "ping", status=2).stderr
+    assert "name" in user.wirelab("up", "ping", "--name", "", status=2).stderr
+    assert user.wirelab("fault", status=2).stderr.startswith("wirelab: the following arguments are required: LAB\n")
+    for file, said in (("/nonexistent/x.xml", "there is no folder"), ("/tmp", "it is no file"), ("", "it is no file")):
+        assert said in user.wirelab("verify", "ping", "--junit", file, status=2).stderr
+        assert said in user.wirelab("explain", "--pcap", "x", "--html", file, status=2).stderr
     assert "no lab called nosuch" in user.wirelab("exec", "nosuch", "pc1", "--", "true", status=2).stderr
     assert "cannot be the name" in user.wirelab("up", "nat", "--name", "../x", status=2).stderr
 

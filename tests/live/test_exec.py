@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -206,3 +207,26 @@ def test_a_hundred_at_the_same_time(user: Person, lab_name: str, nothing_left: C
     assert process.communicate(timeout=60)[0] == ""
     assert process.returncode == 130
     user.wirelab("down", lab_name)
+
+
+def test_an_agent_that_nobody_listens_to_ends_quietly(person: Person, lab: str) -> None:
+    """What `kill -9` of a command leaves: commands that run, and an answer that comes a moment before the end."""
+    mark = f"{random.randrange(10**6, 10**7)}.5"
+    program = "import sys; from emulator.run.agent import main; sys.exit(main(sys.argv[1:]))"
+    agent = person.popen(
+        [person.python, "-c", program, str(person.runs / lab)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert agent.stdin and agent.stdout and agent.stderr
+    assert json.loads(agent.stdout.readline()) == {"ready": True}
+    agent.stdout.close()
+    jobs = (["sleep", mark], ["/no/such/program"], ["true"])
+    for number, argv in enumerate(jobs):
+        agent.stdin.write(f"{json.dumps({'id': number, 'node': 'a', 'argv': argv, 'timeout_s': 60})}\n")
+    agent.stdin.flush()
+    with agent.stderr, agent.stdin:
+        said = agent.stderr.read()
+        assert (agent.wait(20), said) == (0, "")
+    assert not processes(mark)

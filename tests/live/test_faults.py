@@ -215,6 +215,49 @@ def test_a_crashed_daemon_shows_and_one_that_may_comes_back(person: Person, smal
     assert person.json("fault", small)["faults"] == []
 
 
+def test_healing_waits_until_clients_have_their_leases(
+    person: Person, lab_name: str, nothing_left: Callable[[], None]
+) -> None:
+    """A client that booted while its router was off has none, and asks when it likes."""
+    file = person.home / f"{lab_name}.yml"
+    file.write_text(
+        "name: leases\nnodes:\n  pc: {interfaces: {eth0: dhcp}}\n  gw:\n    interfaces: {eth0: 10.0.0.1/24}\n"
+        "    services: {dnsmasq: {dhcp: [{interface: eth0, range: 10.0.0.9-10.0.0.9}]}}\nlinks: [[pc, gw]]\n",
+        encoding="utf-8",
+    )
+    file.chmod(0o644)
+    person.wirelab("up", str(file), "--name", lab_name)
+    address = ("exec", lab_name, "pc", "--", "ip", "-4", "address", "show", "dev", "eth0")
+    for _ in range(2):
+        person.wirelab("fault", lab_name, "kill", "gw")
+        assert "no lease" in (said := person.wirelab("fault", lab_name, "restart", "pc", status=1).stderr) or (
+            "does not answer" in said
+        )
+        assert "10.0.0.9" not in person.wirelab(*address).stdout
+        assert person.wirelab("fault", lab_name, "heal").stdout == "healed: 1 fault taken back\n"
+        assert "10.0.0.9/24" in person.wirelab(*address).stdout
+
+
+def test_healing_tells_what_it_started(person: Person, small: str) -> None:
+    person.wirelab("exec", small, "b", "--", "pkill", "-9", "httpd", status=None)
+    person.wirelab("exec", small, "b", "--", "pkill", "-9", "busybox", status=None)
+
+    def runs() -> bool:
+        node = next(node for node in person.json("ps", small)["nodes"] if node["name"] == "b")
+        return next(service["running"] for service in node["services"] if service["service"] == "http")
+
+    wait_until(lambda: not runs(), "the server is dead")
+    dead = "1 service started again", "2 services started again"  # `dies` may have given up by now
+    assert person.wirelab("fault", small, "heal").stdout in [f"healed: {text}\n" for text in dead]
+    assert runs()
+
+
+def test_nothing_is_touched_when_one_of_several_is_not_there(person: Person, small: str) -> None:
+    for words in (("freeze", "a", "nobody"), ("kill", "a", "b:htp"), ("unplug", "a:eth0", "a:eth7")):
+        person.wirelab("fault", small, *words, status=2)
+        assert person.json("fault", small)["faults"] == []
+
+
 def test_faults_that_cannot_be(person: Person, small: str) -> None:
     for words, said in (
         (("freeze", "bb"), "no node bb"),

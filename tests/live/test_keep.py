@@ -77,6 +77,7 @@ def test_a_running_lab(person: Person, lab_name: str, folder: Path, nothing_left
     person.wirelab("up", str(source), "--name", lab_name)
     shutil.rmtree(source)
     first = person.json("verify", lab_name, "--keep", str(folder), "-w", str(person.home / f"{lab_name}.pcapng"))
+    assert {entry.stat().st_mode & 0o777 for entry in folder.iterdir()} == {0o600}
     assert (folder / "capture.pcapng").read_bytes() == (person.home / f"{lab_name}.pcapng").read_bytes()
     person.wirelab("down", lab_name)
     again = person.json("verify", "--replay", str(folder))

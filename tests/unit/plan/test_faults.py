@@ -104,6 +104,13 @@ def test_a_pulled_cable_stays_out(lab: ResolvedLab) -> None:
     assert [op for op in restart_plan(lab, ["a"]).operations if isinstance(op, ops.SetUp)]
 
 
+def test_healing_waits_for_leases(resolved: Resolved, labs_folder: Path) -> None:
+    nat = resolved((labs_folder / "nat" / "lab.yml").read_text(encoding="utf-8"))
+    assert not restart_plan(nat, [], settle=True).operations
+    (wait,) = restart_plan(nat, [], settle=True, running=["pc1:udhcpc", "home:dnsmasq"]).operations
+    assert wait.describe() == "wait until udhcpc on pc1 has written /run/wirelab/lease-eth0"
+
+
 def test_one_service_alone(lab: ResolvedLab) -> None:
     assert [op.describe() for op in restart_plan(lab, [], ["c:http"]).operations] == [
         "start http on c",

@@ -23,6 +23,13 @@ def test_whole() -> None:
     assert result(made).reason == "6 of 6 pairs of 3 hosts answered"
 
 
+def test_nothing_promised_proves_nothing() -> None:
+    made = matrix("--", "--", promised=("--", "--"))
+    assert not made.success
+    assert result(made).verdict is Verdict.UNKNOWN
+    assert "promises no pair of its 2 hosts" in result(made).reason
+
+
 def test_cut_off() -> None:
     made = matrix("-011", "0-00", "10-1", "101-")
     assert made.groups() == [Group((), ("h2",), 6, both=True)]
@@ -42,7 +49,7 @@ def test_halves() -> None:
 
 def test_what_is_not_promised_is_not_lost() -> None:
     made = matrix("-0", "1-", promised=("-0", "0-"))
-    assert (made.pairs, made.lost, made.unpromised, made.success) == (0, 0, 1, True)
+    assert (made.pairs, made.lost, made.unpromised, made.success) == (0, 0, 1, False)  # nothing is proved
 
 
 @given(st.integers(2, 9), st.data())
