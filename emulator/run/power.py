@@ -26,6 +26,7 @@ _SETTLED_S = 3.0
 
 _LOOK_AGAIN_S = 0.002
 _STOPPED = frozenset("TtZX")
+_ENDED = frozenset("ZX")
 _RTM_NEWLINK = 16
 _NLMSG_ERROR = 2
 _NLM_F_REQUEST_ACK = 0x1 | 0x4
@@ -57,6 +58,22 @@ def _state(pid: str) -> str:
         return stream.read().rpartition(")")[2].split()[0]
 
 
+def _stands(pid: int, state: str) -> bool:
+    """Whether a process does nothing any more: it is stopped, or waits in the kernel and will stop before its next step.
+    The latter is for ever if it waits, in vfork(2), for a child that was stopped before it could start its program."""
+    return state in _STOPPED or (state == "D" and _is_pending(pid, signal.SIGSTOP))
+
+
+def _is_pending(pid: int, number: int) -> bool:
+    """Whether a signal waits for a process (SigPnd and ShdPnd of proc_pid_status(5), masks in hexadecimal)."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as stream:
+        for line in stream:
+            name, _, value = line.partition(":")
+            if name in ("SigPnd", "ShdPnd") and int(value, 16) >> (number - 1) & 1:
+                return True
+    return False
+
+
 def _signal(pids: Iterable[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -69,7 +86,7 @@ def stop(namespace: int) -> int:
     Raises:
         OSError: one of them does not stop.
     """
-    return _all(namespace, signal.SIGSTOP, _STOPPED, lambda: None)
+    return _all(namespace, signal.SIGSTOP, _stands, lambda: None)
 
 
 def end(namespace: int, reap: Callable[[], None]) -> int:
@@ -79,7 +96,7 @@ def end(namespace: int, reap: Callable[[], None]) -> int:
         OSError: one of them does not end.
     """
     count = stop(namespace)  # what stands still starts nothing new
-    _all(namespace, signal.SIGKILL, frozenset("ZX"), reap)
+    _all(namespace, signal.SIGKILL, lambda _, state: state in _ENDED, reap)
     return count
 
 
@@ -88,12 +105,12 @@ def go_on(namespace: int) -> None:
     _signal(processes(namespace), signal.SIGCONT)
 
 
-def _all(namespace: int, number: int, wanted: frozenset[str], reap: Callable[[], None]) -> int:
+def _all(namespace: int, number: int, is_so: Callable[[int, str], bool], reap: Callable[[], None]) -> int:
     deadline = time.monotonic() + _SETTLED_S
     while True:
         reap()
         found = processes(namespace)
-        others = [pid for pid, state in found.items() if state not in wanted]
+        others = [pid for pid, state in found.items() if not is_so(pid, state)]
         if not others:
             return len(found)
         if time.monotonic() >= deadline:

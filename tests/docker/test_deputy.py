@@ -193,7 +193,8 @@ def test_files_are_the_users(member: Person, lab_name: str, file: str, nothing_l
         for words in (("-w", "new"), ("-w", "mine"), ("-w", "mine", "--max-size", "1M", "--files", "2")):
             said = member.wirelab("capture", lab_name, *words, "--duration", "1", cwd=closed, status=1).stderr
             assert "Permission denied" in said
-        member.wirelab("verify", lab_name, "--junit", "r.xml", cwd=closed, status=1)
+        said = member.wirelab("verify", lab_name, "--junit", "r.xml", cwd=closed, status=2).stderr
+        assert "cannot write r.xml: no right to" in said
         assert [(entry.name, entry.read_text()) for entry in closed.iterdir()] == [("mine", "root's")]
     finally:
         shutil.rmtree(closed)
