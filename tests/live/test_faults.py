@@ -137,7 +137,7 @@ def test_a_frozen_node_does_nothing(person: Person, small: str) -> None:
 
 
 def test_whoever_starts_programs_all_the_time_is_frozen_too(person: Person, small: str) -> None:
-    """A shell waits, and cannot be stopped, until its child has started its program, vfork(2); but that one is stopped."""
+    """A shell waits in vfork(2), and cannot be stopped, until its child has started its program; that one is stopped."""
     busy = [
         person.popen(person.argv("exec", small, "b", "--", "sh", "-c", "while :; do /bin/true; done")) for _ in range(4)
     ]
