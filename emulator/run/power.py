@@ -59,8 +59,10 @@ def _state(pid: str) -> str:
 
 
 def _stands(pid: int, state: str) -> bool:
-    """Whether a process does nothing any more: it is stopped, or waits in the kernel, and will stop before its next
-    step. The latter is for ever if it waits, in vfork(2), for a child that was stopped before it could start its program."""
+    """Whether a process does nothing any more: it is stopped, or waits in the kernel and stops before its next step.
+
+    Who waits in vfork(2) for a child that was stopped before it could start its program waits for ever.
+    """
     return state in _STOPPED or (state == "D" and _is_pending(pid, signal.SIGSTOP))
 
 

@@ -137,7 +137,7 @@ def test_a_frozen_node_does_nothing(person: Person, small: str) -> None:
 
 
 def test_whoever_starts_programs_all_the_time_is_frozen_too(person: Person, small: str) -> None:
-    """A shell waits in vfork(2), and cannot be stopped, until its child has started its program; that one is stopped."""
+    """A shell waits in vfork(2) until its child has started its program, and cannot be stopped meanwhile."""
     busy = [
         person.popen(person.argv("exec", small, "b", "--", "sh", "-c", "while :; do /bin/true; done")) for _ in range(4)
     ]
