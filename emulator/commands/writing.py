@@ -21,7 +21,7 @@ def check_writable(file: str | None) -> None:
         raise UsageError(f"cannot write '{file}': it is no file", hint="name a file")
     place = path if path.exists() else path.parent
     if not os.access(place, os.W_OK):
-        why = "no right to" if place.exists() else f"there is no folder {place}"
+        why = "Permission denied" if place.exists() else f"there is no folder {place}"
         raise UsageError(f"cannot write {file}: {why}")
 
 
