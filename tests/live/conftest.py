@@ -53,6 +53,15 @@ def processes(word: str) -> dict[int, str]:
     return found
 
 
+def first_processes(runs: Path, lab: str) -> list[int]:
+    """The keeper of a lab and its first process, while they live."""
+    names = {}
+    for pid in processes(f"init.py {runs / lab} "):
+        with contextlib.suppress(OSError):
+            names[Path(f"/proc/{pid}/comm").read_text().strip()] = pid
+    return [names[name] for name in ("wirelab-keeper", "wirelab-init") if name in names]
+
+
 def namespaces_of(pid: int) -> dict[str, str]:
     """The namespaces of a process: kind → identity."""
     return {kind: os.readlink(f"/proc/{pid}/ns/{kind}") for kind in ("user", "net", "mnt", "pid", "uts", "ipc")}

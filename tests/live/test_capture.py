@@ -196,7 +196,7 @@ def test_an_interface_that_gets_another_name_is_recorded_under_it(user: Person, 
     with recording(user, own_lab, "pc1") as made:
         at(user, own_lab, "pc1", "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
         at(user, own_lab, "pc1", "ip", "link", "set", "v1", "name", "uplink")
-        time.sleep(0.5)
+        wait_until(lambda: "pc1:uplink" in names(read(made.file)), "the new name is in the file")
         capture = made.end()
     assert {"pc1:v0", "pc1:uplink"} <= set(names(capture))
 
@@ -228,12 +228,18 @@ runs.write_facts(folder, facts)
 def test_a_node_that_appears_is_recorded(user: Person, own_lab: str) -> None:
     with recording(user, own_lab) as made:
         user.run([user.python, "-c", NEW_NODE, own_lab])
-        time.sleep(1.2)
         at(user, own_lab, "late", "ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
         at(user, own_lab, "late", "ip", "link", "set", "v1", "up")
         at(user, own_lab, "late", "ip", "address", "add", "10.8.0.1/24", "dev", "v0")
         at(user, own_lab, "late", "ip", "link", "set", "v0", "up")
-        user.wirelab("exec", own_lab, "late", "--", "ping", "-c", "2", "-i", "0.1", "-W", "1", "10.8.0.9", status=None)
+        asked = ("exec", own_lab, "late", "--", "ping", "-c", "2", "-i", "0.1", "-W", "1", "10.8.0.9")
+
+        def seen() -> bool:
+            """It has asked, and that is in the file."""
+            user.wirelab(*asked, status=None)
+            return {"late:v0", "late:v1"} <= {frame.interface for frame in frames(read(made.file), "arp")}
+
+        wait_until(seen, "the new node is recorded", 60)
         capture = made.end()
     assert {"late:v0", "late:v1"} <= set(names(capture))
     assert capture.names["10.8.0.1"] == "late"
@@ -271,7 +277,7 @@ def test_a_filter_for_tags_sees_those_that_the_kernel_took_out(user: Person, lab
     ("words", "why"),
     [
         (("--count", "5"), "so many packets were asked for: "),
-        (("--duration", "1"), "the time is over: "),
+        (("--duration", "4"), "the time is over: "),
         (("--max-size", "9k"), "the file is full: "),
     ],
 )
@@ -327,8 +333,7 @@ def test_a_killed_capture_leaves_a_readable_file(user: Person, lab: str, victim:
         recorder = made.recorder()
         larger = grown(made)
         ping(user, lab)
-        wait_until(larger, "the file grew")
-        time.sleep(0.3)
+        wait_until(lambda: larger() and len(frames(read(made.file), "icmp")) == 4 * 4, "all of it is in the file")
         os.kill(recorder if victim == "recorder" else made.process.pid, signal.SIGKILL)
         capture = made.end(None, status=1 if victim == "recorder" else -9)
         wait_until(lambda: not Path(f"/proc/{recorder}").exists(), "the recorder has ended")

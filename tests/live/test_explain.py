@@ -118,18 +118,15 @@ def test_told_while_it_happens(person: Person, lab: str) -> None:
     assert "pc1 $ ping" in rest and "was ended by signal 15" in rest
 
 
-@pytest.mark.parametrize(
-    "words, status, said",
-    [
+def test_what_goes_wrong(person: Person, lab: str) -> None:
+    for words, status, said in (
         (("pc9", "--", "true"), 2, "has no node pc9"),
         (("pc1", "--", "no-such-program"), 3, "there is no program no-such-program"),
         (("pc1",), 2, "nothing to explain"),
         (("pc1", "--follow", "--json", "--", "true"), 2, "--follow"),
-    ],
-)
-def test_what_goes_wrong(person: Person, lab: str, words: tuple[str, ...], status: int, said: str) -> None:
-    done = person.wirelab("explain", lab, *words, status=status)
-    assert said in done.stderr and "Traceback" not in done.stderr
+    ):
+        done = person.wirelab("explain", lab, *words, status=status)
+        assert said in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_lab_that_does_not_run(person: Person, lab_name: str) -> None:

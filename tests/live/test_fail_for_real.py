@@ -11,6 +11,7 @@ import resource
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,11 @@ class Failing:
         assert done.stdout == "", "nothing is printed, and the run directory is gone"
         return done
 
+    def nothing_left(self) -> None:
+        """Of the last failure; the lab file is ours."""
+        self.file.unlink(missing_ok=True)
+        self.watch.check()
+
     def with_program(self, name: str, script: str, status: int, text: str = LAB) -> str:
         """`wirelab up` where the program `name` is another one; what is said then."""
         fake = self.person.home / "temporary" / name
@@ -72,50 +78,51 @@ def failing(person: Person, lab_name: str) -> Iterator[Failing]:
         watch.check()
 
 
-@pytest.mark.parametrize("most", [2, 4])
-def test_quota_of_namespaces(failing: Failing, most: int) -> None:
+def test_quota_of_namespaces(failing: Failing) -> None:
     """The lab's first process takes one, each node another one."""
-    said = failing.up(f"echo {most} >/proc/sys/user/max_net_namespaces", status=3).stderr
-    names = ["pc", "gw", "res", "root", "web", "sw"]
-    assert re.match(
-        rf"wirelab: cannot create the node ({'|'.join(names)}): unshare: No space left on device\n", said
-    ), said
-    assert "  hint: a limit is reached: " in said
-    assert "user.max_net_namespaces" in said
+    for most in (2, 4):
+        said = failing.up(f"echo {most} >/proc/sys/user/max_net_namespaces", status=3).stderr
+        names = ["pc", "gw", "res", "root", "web", "sw"]
+        assert re.match(
+            rf"wirelab: cannot create the node ({'|'.join(names)}): unshare: No space left on device\n", said
+        ), said
+        assert "  hint: a limit is reached: " in said
+        assert "user.max_net_namespaces" in said
+        failing.nothing_left()
 
 
-@pytest.mark.parametrize("kind", ["net", "mnt", "pid", "uts", "ipc"])
-def test_no_namespaces_at_all(failing: Failing, kind: str) -> None:
-    said = failing.up(f"echo 0 >/proc/sys/user/max_{kind}_namespaces", status=3).stderr
-    assert said.startswith("wirelab: cannot make namespaces: "), said
-    assert "No space left on device" in said
-    assert f"  hint: sudo sysctl user.max_{kind}_namespaces=10000\n" in said
-
-
-def test_no_user_namespaces(failing: Failing) -> None:
+def test_no_namespaces_at_all(failing: Failing) -> None:
+    for kind in ("net", "mnt", "pid", "uts", "ipc"):
+        said = failing.up(f"echo 0 >/proc/sys/user/max_{kind}_namespaces", status=3).stderr
+        assert said.startswith("wirelab: cannot make namespaces: "), said
+        assert "No space left on device" in said
+        assert f"  hint: sudo sysctl user.max_{kind}_namespaces=10000\n" in said
+        failing.nothing_left()
     said = failing.up("echo 0 >/proc/sys/user/max_user_namespaces", status=3).stderr
     assert re.match(r"wirelab: cannot make namespaces: .*No space left on device\n  hint: .*max_user_namespaces", said)
 
 
-@pytest.mark.parametrize("most", often(range(8, 72, 16), range(5, 80)))  # type: ignore[call-overload]
-def test_few_open_files(failing: Failing, most: int) -> None:
+def test_few_open_files(failing: Failing) -> None:
     """Wherever they run out: in the command, the keeper, the init or the builder. (With four Python does not start.)"""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # noqa: E731
     words = ("up", "--topology", "single,80", "--name", failing.name)
-    done = failing.person.wirelab(*words, status=None, preexec_fn=limit)
-    assert done.returncode in (1, 3), done.stderr
-    assert re.match(r"wirelab: [^\n]*Too many open files[^\n]*\n", done.stderr), done.stderr
-    if "cannot" in done.stderr and "directory" not in done.stderr:
-        assert "  hint: " in done.stderr
+    for most in range(often(8, 5), often(72, 80), often(16, 1)):
+        limit = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (most, most))
+        done = failing.person.wirelab(*words, status=None, preexec_fn=limit)
+        assert done.returncode in (1, 3), done.stderr
+        assert re.match(r"wirelab: [^\n]*Too many open files[^\n]*\n", done.stderr), done.stderr
+        if "cannot" in done.stderr and "directory" not in done.stderr:
+            assert "  hint: " in done.stderr
+        failing.nothing_left()
 
 
-@pytest.mark.parametrize("inodes", range(2, 12))
-def test_full_disk(failing: Failing, inodes: int) -> None:
+def test_full_disk(failing: Failing) -> None:
     """The run directory has room for one file more each time, until there is room for all of them."""
-    room = f'mount -t tmpfs -o size=64k,nr_inodes={inodes} none "$XDG_RUNTIME_DIR"; chmod 700 "$XDG_RUNTIME_DIR"'
-    said = failing.up(room, status=1).stderr
-    assert re.match(r"wirelab: cannot (start|write|make|build) [^\n]*: No space left on device\n", said), said
-    assert "  hint: " in said
+    for inodes in range(2, 12):
+        room = f'mount -t tmpfs -o size=64k,nr_inodes={inodes} none "$XDG_RUNTIME_DIR"; chmod 700 "$XDG_RUNTIME_DIR"'
+        said = failing.up(room, status=1).stderr
+        assert re.match(r"wirelab: cannot (start|write|make|build) [^\n]*: No space left on device\n", said), said
+        assert "  hint: " in said
+        failing.nothing_left()
 
 
 def test_no_room_for_the_facts(failing: Failing) -> None:
@@ -125,12 +132,13 @@ def test_no_room_for_the_facts(failing: Failing) -> None:
     assert re.match(r"wirelab: cannot write [^\n]*/lab\.json: No space left on device\n  hint: make room there", said)
 
 
-@pytest.mark.parametrize("program", ["dnsmasq", "unbound", "nsd", "busybox", "udhcpc"])
-def test_a_program_is_missing(failing: Failing, program: str) -> None:
+def test_a_program_is_missing(failing: Failing) -> None:
     """It is found out before anything is made."""
-    said = failing.up(f'mount --bind /dev/null "$(readlink -f "$(command -v {program})")"', status=3).stderr
-    assert re.match(rf"wirelab: this machine lacks [^\n]*\b{program} \(package", said), said
-    assert "  hint: " in said and "apt-get install" in said
+    for program in ("dnsmasq", "unbound", "nsd", "busybox", "udhcpc"):
+        said = failing.up(f'mount --bind /dev/null "$(readlink -f "$(command -v {program})")"', status=3).stderr
+        assert re.match(rf"wirelab: this machine lacks [^\n]*\b{program} \(package", said), said
+        assert "  hint: " in said and "apt-get install" in said
+        failing.nothing_left()
 
 
 def test_a_program_has_no_interpreter(failing: Failing) -> None:

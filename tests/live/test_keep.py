@@ -86,8 +86,8 @@ def test_a_running_lab(person: Person, lab_name: str, folder: Path, nothing_left
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("lab", ["nat", "ipv6", "tcp"])
-def test_no_verdict_from_altered_packets(user: Person, lab: str, lab_name: str) -> None:
+@pytest.mark.parametrize(("lab", "attempts"), [("nat", 40), ("ipv6", 8), ("tcp", 8)])
+def test_no_verdict_from_altered_packets(user: Person, lab: str, attempts: int, lab_name: str) -> None:
     """The file is cut or one octet altered at many places: every verdict is UNKNOWN, or rests on no packet at all."""
     from emulator import kept
 
@@ -98,7 +98,7 @@ def test_no_verdict_from_altered_packets(user: Person, lab: str, lab_name: str) 
     octets = capture.read_bytes()
     chance = random.Random(lab)
     unknown = set()
-    for attempt in range(40):
+    for attempt in range(attempts):
         place = chance.randrange(len(octets))
         if attempt % 2:
             capture.write_bytes(octets[:place])
@@ -148,7 +148,7 @@ def test_killed_while_keeping(person: Person, lab_name: str, folder: Path) -> No
             start_new_session=True,
         )
         wait_until(begins, "it keeps")
-        wait_until(lambda: (begun / point).exists() or folder.exists(), f"it has written {point}")  # noqa: B023
+        wait_until(lambda: (begun / point).exists() or folder.exists(), f"it has written {point}", 90)  # noqa: B023
         process.send_signal(signal.SIGKILL)
         process.wait(20)
         if point == "plan.json" and folder.exists():  # it was a little faster

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import Person
-from tests.live.conftest import namespaces_of, processes, users_of, wait_until
+from tests.live.conftest import first_processes, namespaces_of, users_of, wait_until
 
 HOSTS = 60
 
@@ -32,7 +32,7 @@ print(", ".join(said))
 
 def test_hosts_cost_no_process(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
     person.wirelab("up", "--topology", f"single,{HOSTS}", "--name", lab_name)
-    _keeper, init = sorted(processes(f"init.py {person.runs / lab_name} "))
+    _keeper, init = first_processes(person.runs, lab_name)
     assert users_of({namespaces_of(init)["user"]}) == [init], "nobody is there but the first process"
     for host, to in ((1, HOSTS), (HOSTS, 1)):
         person.wirelab("exec", lab_name, f"h{host}", "--", "ping", "-c1", "-W2", f"10.0.0.{to}")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import Person
-from tests.live.conftest import host_state, namespaces_of, processes, users_of, wait_until
+from tests.live.conftest import first_processes, host_state, namespaces_of, processes, users_of, wait_until
 
 POINTS = 6
 
@@ -76,12 +76,11 @@ def test_two_instances_do_not_disturb_each_other(user: Person, lab_name: str) ->
 
 def test_killed_first_process(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
     person.wirelab("up", "nat", "--name", lab_name)
-    inits = sorted(processes(f"init.py {person.runs / lab_name} "))
-    assert len(inits) == 2
-    own = namespaces_of(inits[1])
+    _keeper, init = first_processes(person.runs, lab_name)
+    own = namespaces_of(init)
     assert set(own) == {"user", "net", "mnt", "pid", "uts", "ipc"}
     assert not set(own.values()) & set(namespaces_of(os.getpid()).values())
-    kill(person, inits[1])
+    kill(person, init)
     nothing_left()
     wait_until(lambda: not users_of(set(own.values())), "no process is in the lab's namespaces")
     gone = person.wirelab("exec", lab_name, "pc1", "--", "true", status=2)
@@ -90,7 +89,7 @@ def test_killed_first_process(person: Person, lab_name: str, nothing_left: Calla
 
 def test_killed_keeper_and_first_process(person: Person, lab_name: str) -> None:
     person.wirelab("up", "nat", "--name", lab_name)
-    for pid in sorted(processes(f"init.py {person.runs / lab_name} ")):
+    for pid in first_processes(person.runs, lab_name):
         kill(person, pid)
     wait_until(lambda: not processes(str(person.runs / lab_name)), "no process is left")
     assert lab_name not in [row["name"] for row in person.json("ps")]

@@ -128,10 +128,11 @@ MARGINS = {"processes": 2, "mounts": 0, "open files": 128, "Percpu KiB": 1024, "
 @contextmanager
 def no_growth(name: str, person: Person, cycles: int) -> Iterator[None]:
     """Judge the figures of the machine in the long form, in which nothing else runs."""
-    before, began = settled(), time.monotonic()
+    figures = settled if NIGHTLY else machine
+    before, began = figures(), time.monotonic()
     yield
     seconds = round(time.monotonic() - began)
-    after = settled()
+    after = figures()
     write_figures(name, person=person.name, cycles=cycles, seconds=seconds, before=before, after=after)
     if NIGHTLY:
         grown = {

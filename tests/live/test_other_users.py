@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Person
-from tests.live.conftest import processes, wait_until
+from tests.live.conftest import first_processes, processes, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="two users are needed: the tests do not run as root")
 
@@ -122,10 +122,12 @@ def running(owner: Person) -> Iterator[str]:
     owner.wirelab("down", name)
 
 
-def first_processes(person: Person, name: str) -> tuple[int, int]:
-    """A lab's keeper and its first process."""
-    keeper, init = sorted(processes(f"init.py {base(person) / name} "))
-    return keeper, init
+def owner_of(pid: int) -> int | None:
+    """Whose process it is; None when it has ended."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
 
 
 def test_no_command_reaches_the_lab_of_another_user(owner: Person, stranger: Person, running: str) -> None:
@@ -150,10 +152,10 @@ def test_no_command_reaches_the_lab_of_another_user(owner: Person, stranger: Per
 
 @pytest.mark.parametrize("how", ["directly", "as root of a user namespace of one's own"])
 def test_the_kernel_refuses_every_way(owner: Person, stranger: Person, running: str, how: str) -> None:
-    keeper, init = first_processes(owner, running)
+    keeper, init = first_processes(base(owner), running)
     pids = [entry["pid"] for node in owner.json("ps", running)["nodes"] for entry in node["services"]]
     assert pids
-    member = next(pid for pid in processes("dnsmasq") if os.stat(f"/proc/{pid}").st_uid == owner.uid)
+    member = next(pid for pid in processes("dnsmasq") if owner_of(pid) == owner.uid)
     before = {pid: Path(f"/proc/{pid}/stat").read_text().split()[21] for pid in (keeper, init, member)}
     argv = [owner.python, "-c", ATTACK, str(base(owner)), running, *map(str, (init, keeper, member))]
     unshare = ["unshare", "--user", "--map-root-user", "--mount", "--net"] if how != "directly" else []
@@ -172,7 +174,7 @@ def test_the_kernel_refuses_every_way(owner: Person, stranger: Person, running: 
 
 def test_the_same_ways_are_open_to_the_owner(owner: Person, running: str) -> None:
     """The twin: what is refused to others is refused because they are others."""
-    keeper, init = first_processes(owner, running)
+    keeper, init = first_processes(base(owner), running)
     folder = base(owner) / running
     script = (
         f"ls {base(owner)} {folder} /proc/{init}/fd >/dev/null && cat {folder}/lab.json >/dev/null &&"
@@ -202,7 +204,7 @@ def test_root_sees_everybody(
         assert {key: rows[key]["lab"] for key in wanted} == wanted
         row = rows[owner.uid, running]
         assert (row["nodes"], row["services"], row["failed"], row["user"]) == (13, 10, 0, str(owner.uid))
-        assert row["pid"] == first_processes(owner, running)[1]
+        assert row["pid"] == first_processes(base(owner), running)[1]
         assert row["directory"] == str(base(owner) / running)
         head, *lines = root.wirelab("ps", "--all-users").stdout.splitlines()
         assert head.split() == ["USER", "NAME", "LAB", "NODES", "SERVICES", "UP", "PID"]

@@ -10,12 +10,15 @@ import signal
 import subprocess
 import termios
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Person
-from tests.live.conftest import LABS, processes, wait_until
+from tests.live.conftest import processes, wait_until
+from tests.live.traces import NIGHTLY
 
 SMALL = """\
 name: {name}
@@ -42,18 +45,35 @@ def instances(person: Person, name: str) -> list[Path]:
     return list(person.runs.glob(f"*{name}-verify-*"))
 
 
-def test_all_shipped_labs(user: Person) -> None:
+@pytest.fixture
+def few_labs(user: Person) -> Iterator[Person]:
+    """Somebody whose installation has four labs; in the long form all (`test_verify.py` verifies each)."""
+    if NIGHTLY:
+        yield user
+        return
+    place = user.home / "few"
+    shutil.copytree(user.installation / "emulator", place / "emulator")
+    (place / "packages").symlink_to(user.installation / "packages")
+    for name in ("ping", "arp", "udp", "ports"):
+        shutil.copytree(user.installation / "labs" / name, place / "labs" / name)
+    yield replace(user, installation=place)
+    shutil.rmtree(place)
+
+
+def test_all_shipped_labs(few_labs: Person) -> None:
     """They pass, and what is kept of them gives the same verdicts again."""
+    user = few_labs
+    labs = sorted(folder.name for folder in (user.installation / "labs").iterdir() if folder.is_dir())
     file, folder = user.home / "all.xml", user.home / "all-kept"
     words = ["--all", "--jobs", "2", "--junit", str(file), "--keep", str(folder)]
     done = user.wirelab("verify", *words, timeout=1800)
     head, *rows = done.stdout.split("\n\n")[0].splitlines()
     assert head.split() == ["LAB", "PASSED", "FAILED", "UNKNOWN", "SECONDS"]
     cells = {row.split()[0]: row.split()[1:] for row in rows}
-    assert sorted(cells) == LABS
+    assert sorted(cells) == labs
     assert all(int(passed) > 0 and (failed, unknown) == ("0", "0") for passed, failed, unknown, _ in cells.values())
     passed = sum(int(row[0]) for row in cells.values())
-    assert done.stdout.splitlines()[-1].startswith(f"{len(LABS)} lab")
+    assert done.stdout.splitlines()[-1].startswith(f"{len(labs)} labs")
     assert f": {passed} passed in " in done.stdout.splitlines()[-1]
     root = ET.parse(file).getroot()
     assert [suite.get("name") for suite in root] == [row.split()[0] for row in rows]
@@ -117,26 +137,21 @@ def test_the_others_are_verified_whatever_becomes_of_one(user: Person, lab_name:
     assert not instances(user, lab_name)
 
 
-def started(person: Person, name: str, words: list[str], **options: int) -> subprocess.Popen[str]:
-    """A verification of two labs whose scenes take long, once both are running."""
-    process = person.popen(
-        person.argv("verify", *words),
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        **{"stderr": subprocess.PIPE, **options},
-    )
-    wait_until(
-        lambda: sum((folder / "capture.pcapng").exists() for folder in instances(person, name)) == 2,
-        "two labs are being verified",
-    )
-    return process
+def begun(person: Person, words: list[str], **options: int) -> subprocess.Popen[str]:
+    """A verification of several labs."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return person.popen(person.argv("verify", *words), start_new_session=True, **{**pipes, **options})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ended_early(user: Person, lab_name: str, number: signal.Signals) -> None:
     """Ctrl-C takes every lab down before it returns; after kill -9 they go by themselves."""
     file = small(user, lab_name, "sleep 50")
-    process = started(user, lab_name, [file, file, file, "--jobs", "2"])
+    process = begun(user, [file, file, file, "--jobs", "2"])
+    wait_until(
+        lambda: sum((folder / "capture.pcapng").exists() for folder in instances(user, lab_name)) == 2,
+        "two labs are being verified",
+    )
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == ({signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number], "")
@@ -152,7 +167,7 @@ def test_progress_on_a_terminal(user: Person, lab_name: str) -> None:
     leader, follower = os.openpty()
     os.fchmod(follower, 0o666)
     termios.tcsetwinsize(follower, (24, 200))
-    process = started(user, lab_name, [file, file, "--jobs", "2", "--json"], stderr=follower)
+    process = begun(user, [file, file, "--jobs", "2", "--json"], stderr=follower)
     os.close(follower)
     out, _ = process.communicate(timeout=60)
     said = b""
