@@ -15,6 +15,7 @@ import pytest
 
 from emulator.lab.load import load
 from tests.conftest import ROOT, Person
+from tests.live.warm import Warm, warm
 
 LABS = sorted(folder.name for folder in (ROOT / "labs").iterdir() if (folder / "lab.yml").exists())
 """The shipped labs."""
@@ -122,6 +123,13 @@ def copy_pytest(user: Person) -> Path:
             for metadata in site.glob(f"{name.strip('_').replace('xdist', 'pytest_xdist')}-*.dist-info"):
                 shutil.copytree(metadata, target / metadata.name, dirs_exist_ok=True)
     return target
+
+
+@pytest.fixture(scope="module")
+def warm_user(people: dict[str, Person]) -> Iterator[Warm]:
+    """The ordinary user, with commands that begin at once."""
+    with warm(people["user"]) as found:
+        yield found
 
 
 @pytest.fixture

@@ -6,28 +6,28 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from emulator.lab.load import load
 from tests.conftest import ROOT, Person
 from tests.live.conftest import LABS, labs_with_all_kinds
+from tests.live.warm import Warm
 
 TWINS = [(lab, twin) for lab in LABS for twin in load(ROOT / "labs" / lab).spec.break_]
 
 
 @pytest.mark.parametrize(
-    ("person", "lab"),
-    [*(("user", lab) for lab in LABS), *(("root", lab) for lab in labs_with_all_kinds())],
+    ("person", "lab", "times"),
+    [*(("user", lab, 2) for lab in LABS), *(("root", lab, 1) for lab in labs_with_all_kinds())],
     indirect=["person"],
 )
 def test_a_running_lab_is_proved_any_number_of_times(
-    person: Person, lab: str, lab_name: str, nothing_left: Callable[[], None], tmp_path: Path
+    person: Person, lab: str, times: int, lab_name: str, nothing_left: Callable[[], None]
 ) -> None:
     person.wirelab("up", lab, "--name", lab_name)
     shared = person.home / f"{lab_name}.pcapng"
-    for _ in range(2):
+    for _ in range(times):
         report = person.json("verify", lab_name, "-w", str(shared))
         assert (report["fail"], report["unknown"]) == (0, 0), [c for c in report["checks"] if c["verdict"] != "pass"]
         assert report["pass"] == len(report["checks"]) > 0
@@ -39,8 +39,8 @@ def test_a_running_lab_is_proved_any_number_of_times(
 
 
 @pytest.mark.parametrize(("lab", "twin"), TWINS)
-def test_a_twin_breaks_exactly_what_it_names(user: Person, lab: str, twin: str) -> None:
-    report = user.json("verify", lab, "--break", twin, status=1)
+def test_a_twin_breaks_exactly_what_it_names(warm_user: Warm, lab: str, twin: str) -> None:
+    report = warm_user.json("verify", lab, "--break", twin, status=1)
     wrong = [
         check
         for check in report["checks"]
