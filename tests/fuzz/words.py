@@ -1,6 +1,6 @@
 """Command lines that nobody would type, given to the real `main`; labs are not started.
 
-The one thing cut off is `emulator.run.runs.Start`, the first process of a lab: what comes before it in `up` and
+The one thing cut off is `emulator.run.starting.Start`, the first process of a lab: what comes before it in `up` and
 `verify` is real, and so is every other command, for a user with no running lab, no Docker Engine and no Wireshark.
 """
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from emulator import cli
+from emulator import cli, controller
 from emulator.commands import many
 from emulator.errors import MachineError
 from emulator.lab import resolve
 from emulator.lab.resolved import ResolvedLab
-from emulator.run import everyone, runs
+from emulator.run import everyone
 
 from . import captures, labs
 from .promises import ROOT, Broken, folder, kept, octets_of_stream, shown_safely
@@ -198,7 +198,7 @@ def check(octets: bytes) -> str:
     err.reconfigure(errors="backslashreplace")
     faster = (mock.patch.object(cli, "parser", _parser), mock.patch.object(resolve, "resolve_file", _resolve_file))
     cut = (
-        mock.patch.object(runs, "Start", _Start),
+        mock.patch.object(controller, "Start", _Start),
         mock.patch.object(many, "prove_all", _start),
         mock.patch.object(everyone, "labs", lambda: ([], [])),  # for root it starts a process for each user
     )

@@ -1,4 +1,7 @@
-"""Nodes as network namespaces, and the hands that build a lab of them through netlink from outside the nodes."""
+"""Nodes as network namespaces, and the hands that build a lab of them through netlink from outside the nodes.
+
+What most labs have no use for is imported where it is used: `up` is to be quick.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,8 @@ from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, WirelabError, printable
 from emulator.plan import ops
-from emulator.run import execute, kernel, netlink, private_files, spawn, sysctl, waiting
+from emulator.run import kernel, netlink, spawn, sysctl
 from emulator.run.control import Control, LabGone
-from emulator.run.view import LAB_PLACE
 
 BRIDGE_INDEX = 2
 """Interface indexes are chosen, not asked for: 1 is lo, 2 a node's first bridge, then cables in the order of the plan.
@@ -339,12 +341,17 @@ class NetnsHands:
 
     def _put(self, operation: ops.WriteFile | ops.PutFile, octets: bytes) -> None:
         """Write a file of a node whose programs may have put links into its folders."""
+        from emulator.run import private_files
+
         descriptor = private_files.create(self._private / operation.node, operation.path, operation.mode)
         with open(descriptor, "wb") as stream:
             stream.write(octets)
 
     def _prepare(self, operation: ops.Prepare) -> None:
+        from emulator.run import execute
+        from emulator.run.view import LAB_PLACE
 
+        self._control.settle()
         workshop = self._private / ops.WORKSHOP
         workshop.mkdir(mode=0o700, exist_ok=True)
         for name, content in operation.files.items():
@@ -392,6 +399,8 @@ class NetnsHands:
             raise _start_error(operation.describe(), operation.argv[0], error) from None
 
     def _wait(self, operation: ops.WaitUntil) -> None:
+        from emulator.run import waiting
+
         self._in_namespace(operation.node)
         private = self._root_of(operation.node)
 
@@ -424,6 +433,8 @@ class NetnsHands:
         *,
         tools: bool = False,
     ) -> None:
+        from emulator.run import execute
+
         self._ran = True
         spaces = self._control.node_spaces([operation.node], tools=tools)[operation.node]
         extra = dict(env) if isinstance(env, dict) else {}
