@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -333,6 +332,8 @@ def verify(
         version: 4 or 6 to test pairs by this IP version alone.
         backend, allow_binds: of that instance, as for `up`.
     """
+    from dataclasses import replace
+
     from emulator.reach.capacity import warnings
 
     with _keeping(keep) as place:
@@ -429,6 +430,8 @@ def verify_running(
 
 
 def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> None:
+    from dataclasses import replace
+
     from emulator.kept import keep
     from emulator.plan.compile import compile_plan
     from emulator.report.json import as_dict

@@ -12,7 +12,6 @@ import itertools
 import os
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
@@ -33,19 +32,26 @@ net/core/link_watch.c); what is sent until then is lost.
 _PREPARE_TIMEOUT_S = 60
 
 
-@dataclass
 class Node:
     """A node while it is built: its network namespace, and what is still to be said there."""
 
-    name: str
-    namespace_fd: int
-    numbers: Iterator[int]
-    ipv6: bool = False
-    indexes: dict[str, int] = field(default_factory=lambda: {"lo": 1})
-    spanning_tree: set[str] = field(default_factory=set)
-    up: set[str] = field(default_factory=set)
-    offloading: list[tuple[ops.Operation, str]] = field(default_factory=list)
-    queue: list[tuple[ops.Operation, bytes]] = field(default_factory=list)
+    def __init__(
+        self,
+        name: str,
+        namespace_fd: int,
+        numbers: Iterator[int],
+        ipv6: bool = False,
+        indexes: dict[str, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.namespace_fd = namespace_fd
+        self.numbers = numbers
+        self.ipv6 = ipv6
+        self.indexes = {"lo": 1} if indexes is None else indexes
+        self.spanning_tree: set[str] = set()
+        self.up: set[str] = set()
+        self.offloading: list[tuple[ops.Operation, str]] = []
+        self.queue: list[tuple[ops.Operation, bytes]] = []
 
     def index(self, interface: str) -> int:
         """The index of `interface`, chosen when it is first asked for."""
