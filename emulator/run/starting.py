@@ -1,14 +1,12 @@
 """How a lab begins: its first process is started. Standard library only, and little of it: `up` does this first of all,
-so that the lab's namespaces are made while it imports the rest.
+so that the lab's namespaces are made while it imports the rest. What is wanted later is imported then.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-import select
 import sys
 import time
 
@@ -50,7 +48,7 @@ class Start:
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._ready, ready_write = os.pipe2(os.O_CLOEXEC)
         program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "init.py")
-        told = [json.dumps(shared)] if shared else []
+        told = [_json(shared)] if shared else []
         try:
             # Straight to the kernel: to import `subprocess` takes a third of the time that the new process needs.
             null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
@@ -93,6 +91,8 @@ class Start:
         Raises:
             MachineError, UsageError: with the kernel's reason.
         """
+        import json
+
         said = os.read(self._ready, 1 << 16)
         self._close_ready()
         answer: dict[str, Any] = json.loads(said) if said else {}
@@ -145,6 +145,8 @@ class Start:
         if self._lifeline < 0:
             return
         self._close_lifeline()
+        import select
+
         with contextlib.suppress(OSError):
             keeper = os.pidfd_open(self._keeper)
             try:
@@ -154,3 +156,9 @@ class Start:
             finally:
                 os.close(keeper)
             os.waitpid(self._keeper, os.WNOHANG)
+
+
+def _json(value: object) -> str:
+    import json
+
+    return json.dumps(value)
