@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from emulator import cli, controller
+from emulator import cli, controller, door
 from emulator.commands import many
 from emulator.errors import MachineError
 from emulator.lab import resolve
@@ -194,6 +194,7 @@ def check(octets: bytes) -> str:
         Exception: it raised, which `main` never does.
     """
     words = split(octets)
+    _one_reading(words)
     out, err = octets_of_stream(), octets_of_stream()
     err.reconfigure(errors="backslashreplace")
     faster = (mock.patch.object(cli, "parser", _parser), mock.patch.object(resolve, "resolve_file", _resolve_file))
@@ -218,6 +219,16 @@ def check(octets: bytes) -> str:
     if status and not printed:
         _one_error(said, status)
     return f"status {status}"
+
+
+def _one_reading(words: list[str]) -> None:
+    """Require that the door, where it takes a command line for one that it knows, reads it as the whole parser does."""
+    asked = door.plain_up(words)
+    if asked is not None:
+        options = vars(_parser("up").parse_args(words))
+        wanted = vars(_parser("up").parse_args(["up"])) | {"topology": asked[0], "name": asked[1]}
+        if options != wanted:
+            raise Broken(f"the door reads it otherwise: {options} is not {wanted}")
 
 
 def _status(words: list[str]) -> int:
