@@ -251,8 +251,8 @@ class Copying:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         reading, writing = os.open(source, flags), os.open(target, flags)
         self._said, saying = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
-        if self.pid == 0:
+        self._pid = os.fork()
+        if self._pid == 0:
             trouble = errno.EIO
             try:
                 kernel.die_with_parent(signal.SIGKILL)
@@ -273,6 +273,8 @@ class Copying:
             OSError: the copy is not whole; with the kernel's reason.
         """
         said = os.read(self._said, 16)
+        with contextlib.suppress(ChildProcessError):  # it has been reaped with others
+            os.waitpid(self._pid, 0)
         if said != b"0":
             number = int(said or errno.EINTR)
             raise OSError(number, f"copy /etc: {os.strerror(number)}")

@@ -27,9 +27,7 @@ def test_secrets_are_not_copied(tmp_path: Path) -> None:
     (source / "large").touch()
     os.truncate(source / "large", (16 << 20) + 1)
     target.mkdir()
-    copying = view.Copying(str(source), str(target))
-    copying.wait()
-    os.waitpid(copying.pid, 0)
+    view.Copying(str(source), str(target)).wait()
     copied = {str(path.relative_to(target)) for path in target.rglob("*")}
     assert copied == {"open", "open/file", "open/inner", "open/inner/file", "passwd", "link"}
     assert (target / "open" / "inner" / "file").read_text() == "open/inner"
@@ -51,4 +49,3 @@ def test_a_copy_that_is_not_whole_is_an_error(end: str, tmp_path: Path, monkeypa
     assert raised.value.errno == (errno.ENOSPC if end == "no room" else errno.EINTR)
     with pytest.raises(OSError, match="copy /etc"):
         copying.wait()  # and so it stays
-    os.waitpid(copying.pid, 0)
