@@ -121,7 +121,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:  # noqa: PLR0915
     labs = command("labs", "files:labs", "list the shipped labs")
     labs.add_argument("--json", action="store_true", help="machine-readable")
 
-    up = command("up", "lifecycle:up", "bring a lab up")
+    up = command("up", "up:up", "bring a lab up")
     _lab(up, optional=True)
     _topology(up)
     up.add_argument("--name", help="name of the instance (default: the lab's name)")

@@ -9,17 +9,15 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, RightsLacking, UsageError
-from emulator.events import Bus, Event
+from emulator.events import Bus, Event, Listener
 from emulator.run import deputy, runs
 from emulator.run.control import Control
-from emulator.run.fault_file import check_runs
-from emulator.sources import facts_of, from_facts, generated, loaded
-from emulator.verify.verdict import Proof, Report
+from emulator.run.starting import Start
+from emulator.sources import Origin, facts_of, from_facts, generated, loaded
 
 if TYPE_CHECKING:
     from emulator.kept import Keeping
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from emulator.run.view import Shared
     from emulator.verify.evidence import Evidence
     from emulator.verify.matrix import Matrix
+    from emulator.verify.verdict import Proof, Report
 
 
 class Node:
@@ -55,6 +54,8 @@ class Node:
         Raises:
             CommandFailed: `check` is true and the command's status is not 0; or the node is frozen or off.
         """
+        from emulator.run.fault_file import check_runs
+
         check_runs(self._lab.directory, self.name)
         result = self._lab.session.run_one(self.name, argv, stdin=stdin, timeout_s=timeout_s, env=env)
         if check and result.status != 0:
@@ -67,7 +68,7 @@ class Node:
 class RunningLab:
     """A lab that runs. As a context manager it is taken down at the end."""
 
-    def __init__(self, lab: ResolvedLab, directory: Path, start: runs.Start | None = None) -> None:
+    def __init__(self, lab: ResolvedLab, directory: Path, start: Start | None = None) -> None:
         self.lab = lab
         self.directory = directory
         self._start = start
@@ -117,6 +118,7 @@ class RunningLab:
             KeyError: the lab has no such node.
             MachineError, CommandFailed: it could not be started on one of them, which may be frozen or off.
         """
+        from emulator.run.fault_file import check_runs
         from emulator.run.session import Job
 
         names = list(self.lab.nodes) if nodes is None else [self[node].name for node in nodes]
@@ -258,31 +260,40 @@ def up(
     instance = lab.name if name is None else name
     engine_socket = _engine(instance, lab) if any(node.container for node in lab.nodes.values()) else None
     shared = _agreed(lab, allow_binds)
-    started = time.time()
-    start = runs.Start(instance, engine_socket, shared)  # it makes its namespaces while we make the plan
+    with Start(instance, engine_socket, shared) as start:  # it makes its namespaces while we make the plan
+        return _built(start, lab, origin, told, engine_socket)
+
+
+def up_begun(start: Start, topology: str, *, bus: Bus | None = None) -> RunningLab:
+    """Bring up a generated lab whose first process is started already: see `up`. `start` has the lab's name.
+
+    Raises:
+        UsageError, MachineError, CommandFailed: nothing of the lab is left when `start` has been closed.
+    """
+    told = (bus or Bus()).emit
+    told(Event("up", "reading the lab"))
+    return _built(start, *generated(topology, "netns"), told)
+
+
+def _built(
+    start: Start, lab: ResolvedLab, origin: Origin, told: Listener, engine_socket: str | None = None
+) -> RunningLab:
+    from emulator.plan.compile import compile_plan
+    from emulator.run.building import Building
+
     if engine_socket:
         importlib.import_module("docker")  # the builder, which is a fork of this process, has it then
-    building = None
-    try:
-        from emulator.plan.compile import compile_plan
-        from emulator.run.building import Building
-
-        told(Event("up", "planning"))
-        plan = compile_plan(lab)
-        _lacking(plan)
-        start.wait_ready()
-        building = Building(start, plan, engine_socket)
-        facts = facts_of(lab, origin, started)
+    told(Event("up", "planning"))
+    plan = compile_plan(lab)
+    _lacking(plan)
+    start.wait_ready()
+    with Building(start, plan, engine_socket) as building:
+        facts = facts_of(lab, origin, start.began)
         building.wait(lambda said: told(Event("up", said["text"], said["done"], said["total"])))
-        facts["seconds"] = round(time.time() - started, 3)
+        facts["seconds"] = round(time.time() - start.began, 3)
         if holder := os.environ.get(deputy.ENVIRONMENT):
             (start.folder / deputy.LINK).symlink_to(holder)
         runs.write_facts(start.folder, facts)
-    except BaseException:
-        if building is not None:
-            building.kill()
-        start.close()
-        raise
     return RunningLab(lab, start.folder, start)
 
 
@@ -321,6 +332,8 @@ def verify(
         version: 4 or 6 to test pairs by this IP version alone.
         backend, allow_binds: of that instance, as for `up`.
     """
+    from dataclasses import replace
+
     from emulator.reach.capacity import warnings
 
     with _keeping(keep) as place:
@@ -390,6 +403,8 @@ def verify_running(
         pairs: test all pairs of hosts, and not the lab's checks.
         version: 4 or 6 to test pairs by this IP version alone.
     """
+    from emulator.verify.verdict import Proof, Report
+
     if pairs or not lab.lab.checks:
         if capture:
             raise UsageError("the pairs test records no packets", hint=f"wirelab capture {lab.name} -w {capture}")
@@ -415,6 +430,8 @@ def verify_running(
 
 
 def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> None:
+    from dataclasses import replace
+
     from emulator.kept import keep
     from emulator.plan.compile import compile_plan
     from emulator.report.json import as_dict
@@ -442,6 +459,7 @@ def _keep(place: Keeping, lab: RunningLab, evidence: Evidence, proof: Proof) -> 
 
 def _pairs_report(lab: RunningLab, bus: Bus | None, version: int | None) -> Report:
     from emulator.verify.matrix import result
+    from emulator.verify.verdict import Report
 
     matrix = lab.reach(version=version, bus=bus)
     return Report(lab.lab.name, (result(matrix),), matrix.seconds, matrix=matrix)

@@ -6,7 +6,8 @@ Steps are declared before they run; a late listener gets the history first, then
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from emulator.frozen import dataclass
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ made out again."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emulator.frozen import dataclass
 from emulator.run import runs
 
 if TYPE_CHECKING:

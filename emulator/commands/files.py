@@ -47,7 +47,7 @@ def _title(folder: Path) -> str:
 
 def plan(options: argparse.Namespace) -> int:
     """Show what `up` would do."""
-    from emulator.commands.lifecycle import warn
+    from emulator.commands.up import warn
     from emulator.plan.compile import compile_plan
     from emulator.plan.script import as_script
 

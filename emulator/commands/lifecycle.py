@@ -1,4 +1,4 @@
-"""`wirelab up`, `down`, `ps` and `link`."""
+"""`wirelab down`, `ps` and `link`."""
 
 from __future__ import annotations
 
@@ -8,71 +8,18 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from emulator.errors import UsageError, counted, one_line, printable
 from emulator.run import fault_file, runs
 from emulator.run.control import Control, LabGone
 
 if TYPE_CHECKING:
-    from emulator.controller import RunningLab
-    from emulator.lab.resolved import ResolvedLab
     from emulator.run.engine import Remains
 
 LOG_LINES = 8
 LOG_OCTETS = 8192
 """How much of its log `ps` shows of a service that has ended."""
-
-
-def up(options: argparse.Namespace) -> NoReturn:
-    """Bring a lab up and leave it running."""
-    from emulator import controller
-    from emulator.commands.consent import agreement
-    from emulator.commands.progress import progress
-
-    began = time.monotonic()
-    if options.topology is not None:
-        from emulator.lab.generate import note
-
-        if told := note(options.topology):
-            print(f"{options.topology}: {told}", file=sys.stderr)
-    with progress() as bus:
-        lab = controller.up(
-            options.lab,
-            topology=options.topology,
-            name=options.name,
-            bus=bus,
-            backend=options.backend,
-            allow_binds=agreement(options),
-        )
-    seconds = time.monotonic() - began
-    warn(lab.lab)
-    if options.json:
-        facts = runs.facts(lab.directory)
-        facts.pop("text")
-        _say_and_leave(lab, json.dumps({"name": lab.name, **facts}))
-    counts = {"node": lab.lab.nodes, "link": lab.lab.links, "service": lab.services()}
-    parts = ", ".join(counted(len(things), noun) for noun, things in counts.items())
-    _say_and_leave(lab, f"{lab.name} is up: {parts}, {seconds:.1f} s")
-
-
-def warn(lab: ResolvedLab) -> None:
-    """Say on standard error when the lab's own traffic may need more of the machine than there is."""
-    from emulator.reach.capacity import warnings
-
-    for told in warnings(lab):
-        print(printable(f"wirelab: {told}"), file=sys.stderr)
-
-
-def _say_and_leave(lab: RunningLab, text: str) -> NoReturn:
-    """The last act of `up`: until it the lab would end with this process, and after it nothing is left to do here. So
-    wherever `up` is killed, either it has done its work or nothing is left of it."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        pass  # whoever reads has gone; the lab was asked for all the same
-    lab.leave()
-    os._exit(0)
 
 
 def down(options: argparse.Namespace) -> int:

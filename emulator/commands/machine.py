@@ -37,7 +37,7 @@ def doctor(options: argparse.Namespace) -> int:
 def _neighbours() -> list[machine.Finding]:
     """How many hosts can talk with one another, where the machine says; and running labs that may need more."""
     from emulator import controller
-    from emulator.commands.lifecycle import warn
+    from emulator.commands.up import warn
     from emulator.reach.capacity import hosts_that_fit, room, setting
 
     for name in runs.names():

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from emulator import names
 from emulator.errors import UsageError, counted
+from emulator.frozen import dataclass, field
 from emulator.lab.resolved import (
     NO_SERVICES,
     SWITCH_BRIDGE,
@@ -152,6 +152,8 @@ def generate(text: str, backend: Backend = "netns") -> ResolvedLab:
     lab = _resolved(shape.name, drawing)
     if backend == "netns":
         return lab
+    from dataclasses import replace
+
     nodes = lab.nodes.items()
     made = {name: node if node.kind == "switch" else replace(node, container=Container()) for name, node in nodes}
     return replace(lab, nodes=made)

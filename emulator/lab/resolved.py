@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address
 from typing import TYPE_CHECKING
+
+from emulator.frozen import dataclass, field
 
 if TYPE_CHECKING:  # the model takes a third of a second to import, and a generated lab has no use for it
     from emulator.lab.checks.base import Check

@@ -1,20 +1,19 @@
-"""From a resolved lab to the plan that builds it: nodes, cables, addresses, routes, rules, files, daemons, waiting."""
+"""From a resolved lab to the plan that builds it: nodes, cables, addresses, routes, rules, files, daemons, waiting.
+
+What only some labs have is imported for those: a large lab of plain hosts shall not wait for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from emulator.lab.resolved import Node, Program, ResolvedLab
-from emulator.plan import ops, workshop
-from emulator.plan.containers import create_container
-from emulator.plan.firewall import rules
+from emulator.lab.resolved import NO_SERVICES, Node, ResolvedLab
+from emulator.plan import ops
 from emulator.plan.ops import Condition
-from emulator.plan.services.base import Service
-from emulator.plan.services.dnsmasq import dnsmasq
-from emulator.plan.services.http import http, https
-from emulator.plan.services.nsd import nsd
-from emulator.plan.services.udhcpc import udhcpc
-from emulator.plan.services.unbound import unbound
+
+if TYPE_CHECKING:
+    from emulator.plan.services.base import Service
 
 ETHERNET_HEADER_BYTES = 14
 
@@ -31,7 +30,7 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
         *_settings(lab),
         *_rules(lab),
         *_files(lab, services),
-        *workshop.secrets(lab),
+        *_secrets(lab),
         *_settled(lab),
         *_daemons(lab, services),
         *(ops.RunCommand(node.name, argv, dict(node.env)) for node in lab.nodes.values() for argv in node.exec),
@@ -42,6 +41,8 @@ def compile_plan(lab: ResolvedLab) -> ops.Plan:
 def _nodes(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
         if node.container is not None:
+            from emulator.plan.containers import create_container
+
             yield create_container(node, node.container)
     for node in lab.nodes.values():
         if node.container is None:
@@ -118,37 +119,30 @@ def _binds(lab: ResolvedLab) -> Iterator[ops.Operation]:
 
 def _rules(lab: ResolvedLab) -> Iterator[ops.Operation]:
     for node in lab.nodes.values():
-        if text := rules(lab, node):
-            yield ops.LoadRules(node.name, text)
+        if node.nat or node.firewall:
+            from emulator.plan.firewall import rules
+
+            if text := rules(lab, node):
+                yield ops.LoadRules(node.name, text)
 
 
 def _services(lab: ResolvedLab, node: Node) -> Iterator[Service]:
-    for service in (dnsmasq(lab, node), unbound(lab, node), nsd(lab, node), http(node), https(node)):
-        if service is not None:
-            yield service
-    clients = [interface for interface in node.interfaces if interface.dhcp]
-    for interface in clients:
-        yield udhcpc(node, interface, alone=len(clients) == 1)
-    for program in node.programs:
-        yield Service(
-            program.name,
-            program.argv,
-            _ready(program),
-            tools=(program.argv[0],),
-            program=True,
-            restart=program.restart,
-        )
+    if node.services is not NO_SERVICES or node.programs or any(interface.dhcp for interface in node.interfaces):
+        from emulator.plan.daemons import daemons
+
+        yield from daemons(lab, node)
 
 
-def _ready(program: Program) -> Condition | None:
-    match program.ready:
-        case ("tcp", int(port)):
-            return Condition("tcp-port", port=port)
-        case ("udp", int(port)):
-            return Condition("udp-port", port=port)
-        case ("file", str(path)):
-            return Condition("file", path=path)
-    return None
+def _has_secrets(lab: ResolvedLab) -> bool:
+    """Whether keys have to be made: only for zones and HTTP servers there can be any."""
+    return bool(lab.zones) or any(node.services.http for node in lab.nodes.values())
+
+
+def _secrets(lab: ResolvedLab) -> Iterator[ops.Operation]:
+    if _has_secrets(lab):
+        from emulator.plan.workshop import secrets
+
+        yield from secrets(lab)
 
 
 def _settled(lab: ResolvedLab) -> Iterator[ops.Operation]:
@@ -221,7 +215,10 @@ def _tools(
     if any(step.action in ("freeze", "partition") for step in everything):
         tools.add("nft")
     tools = {tool for tool in tools if "/" not in tool}  # a path is the node's own file
-    tools |= workshop.tools(lab)
+    if _has_secrets(lab):
+        from emulator.plan.workshop import tools as for_secrets
+
+        tools |= for_secrets(lab)
     if lab.checks:
         tools |= {"ip", "bridge"}
     return tuple(sorted(tools - {"true", "false", "env", "sh", "echo", "sleep", "cat", "test"}))

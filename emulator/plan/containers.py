@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from emulator.frozen import dataclass, field
 from emulator.plan.ops import CreateNode, Operation, RemoveNode, quote
 from emulator.version import VERSION
 

@@ -3,11 +3,11 @@ takes it back (`undo`). An operation cannot ask a question half-way; waiting is 
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
+
+from emulator.frozen import dataclass, field
 
 WORKSHOP = ".workshop"
 """The folder, beside those of the nodes, where keys are made; no node can have this name."""
@@ -54,14 +54,18 @@ class Operation:
 
     def to_json(self) -> dict[str, Any]:
         """The operation as plain data, its kind under `op`."""
-        return {"op": type(self).__name__, **dataclasses.asdict(self)}
+        from dataclasses import asdict
+
+        return {"op": type(self).__name__, **asdict(self)}
 
 
 def from_json(data: Mapping[str, Any]) -> Operation:
     """The operation that `to_json` gave."""
+    from dataclasses import fields
+
     kind = Operation.registry[data["op"]]
     values: dict[str, Any] = {}
-    for item in dataclasses.fields(kind):
+    for item in fields(kind):
         if item.name in data:
             value = data[item.name]
             values[item.name] = tuple(value) if isinstance(value, list) else value
@@ -74,7 +78,9 @@ def to_row(operation: Operation) -> list[Any]:
     """The operation as plain data in as few words as can be: its kind, then the values of its fields in order."""
     if operation.is_flat:
         return [type(operation).__name__, *vars(operation).values()]
-    return [type(operation).__name__, *dataclasses.asdict(operation).values()]
+    from dataclasses import asdict
+
+    return [type(operation).__name__, *asdict(operation).values()]
 
 
 def from_row(row: Sequence[Any]) -> Operation:
@@ -83,8 +89,7 @@ def from_row(row: Sequence[Any]) -> Operation:
     made = Operation.registry[kind]
     if made.is_flat:
         return made(*values)
-    fields = dataclasses.fields(made)
-    return from_json({"op": kind, **{field.name: value for field, value in zip(fields, values, strict=True)}})
+    return from_json({"op": kind, **dict(zip(made.__match_args__, values, strict=True))})
 
 
 @dataclass(frozen=True)

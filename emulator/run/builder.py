@@ -85,6 +85,7 @@ def work(
             private = Path(f"/proc/self/fd/{spaces['private']}")
             hands = make(control, directory, private)
             apply(plan, hands, _Progress(hands, say).tell)
+            control.settle()
     except WirelabError as error:
         say({"error": error.message, "hint": error.hint, "machine": isinstance(error, MachineError)})
         return error.exit_status

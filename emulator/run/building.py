@@ -12,7 +12,8 @@ from typing import Any
 
 from emulator.errors import CommandFailed, MachineError
 from emulator.plan.ops import Plan, to_row
-from emulator.run import builder, runs
+from emulator.run import builder
+from emulator.run.starting import Start
 
 
 class Building:
@@ -20,22 +21,35 @@ class Building:
 
     A process that has one thread is simply forked: all that is needed is there. Another one starts an interpreter
     anew, since what its other threads hold would be held for ever in a copy of it.
+
+    A context manager: at the end the builder has ended too, by force when something went wrong.
     """
 
-    def __init__(self, start: runs.Start, plan: Plan, engine_socket: str | None = None) -> None:
-        self._words, writing = os.pipe2(os.O_CLOEXEC)
+    def __init__(self, start: Start, plan: Plan, engine_socket: str | None = None) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        self._words = open(reading, encoding="utf-8")  # noqa: SIM115 - `__exit__` closes it
         try:
             alone = len(os.listdir("/proc/self/task")) == 1
             made = _fork if alone else _spawn
             self._pid = made(start, plan, writing, engine_socket)
         except BaseException:
-            os.close(self._words)
+            self._words.close()
             raise
         finally:
             os.close(writing)
 
+    def __enter__(self) -> Building:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            self.kill()
+        else:
+            self._end()
+        self._words.close()
+
     def wait(self, told: Callable[[dict[str, Any]], None]) -> None:
-        """Wait until the lab is built.
+        """Wait until the lab is built. The builder's own end, which takes a while, is not waited for.
 
         Args:
             told: called with what the builder says about its progress.
@@ -44,18 +58,21 @@ class Building:
             MachineError, CommandFailed: it could not be built; what was done has been undone.
         """
         answer: dict[str, Any] = {}
-        with open(self._words, encoding="utf-8") as words:
-            for line in words:
-                answer = json.loads(line)
-                if "done" in answer:
-                    told(answer)
+        for line in self._words:
+            answer = json.loads(line)
+            if answer.get("ok"):
+                return
+            if "done" in answer:
+                told(answer)
+        code = os.waitstatus_to_exitcode(self._end())
+        kind = MachineError if answer.get("machine") else CommandFailed
+        raise kind(answer.get("error", f"the builder ended with status {code}"), hint=answer.get("hint"))
+
+    def _end(self) -> int:
+        """Wait for the builder's end; its status as waitpid(2) gives it."""
         _, status = os.waitpid(self._pid, 0)
         self._pid = 0
-        if answer.get("ok"):
-            return
-        kind = MachineError if answer.get("machine") else CommandFailed
-        code = os.waitstatus_to_exitcode(status)
-        raise kind(answer.get("error", f"the builder ended with status {code}"), hint=answer.get("hint"))
+        return status
 
     def kill(self) -> None:
         """End it now; the lab's first process takes back what it did."""
@@ -66,7 +83,7 @@ class Building:
             self._pid = 0
 
 
-def _fork(start: runs.Start, plan: Plan, writing: int, engine_socket: str | None) -> int:
+def _fork(start: Start, plan: Plan, writing: int, engine_socket: str | None) -> int:
     parent = os.getpid()
     pid = os.fork()
     if pid:
@@ -82,7 +99,7 @@ def _fork(start: runs.Start, plan: Plan, writing: int, engine_socket: str | None
         os._exit(status)
 
 
-def _spawn(start: runs.Start, plan: Plan, writing: int, engine_socket: str | None) -> int:
+def _spawn(start: Start, plan: Plan, writing: int, engine_socket: str | None) -> int:
     """An interpreter that has the packages of this one, and nothing to start with but the builder."""
     code = f"import sys; sys.path[:] = {sys.path!r}; from emulator.run.builder import main; sys.exit(main())"
     request = json.dumps({"lab": plan.lab, "operations": [to_row(operation) for operation in plan.operations]})

@@ -102,6 +102,14 @@ class Control:
             result.update(zip(part, fds, strict=True))
         return result
 
+    def settle(self) -> None:
+        """Wait until all that the lab's processes see of the machine is there.
+
+        Raises:
+            OSError: it cannot be; with the kernel's reason.
+        """
+        self.ask("settle")
+
     def view_of_proc(self) -> int:
         """The descriptor of a fresh mount of /proc, as the lab's processes see it."""
         _, fds = self.ask("proc")

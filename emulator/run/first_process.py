@@ -1,4 +1,4 @@
-"""What the lab's first process does once it has its namespaces (`emulator.run.init` makes them). Standard library only.
+"""What the lab's first process does once it has its namespaces (see `emulator.run.keeper`). Standard library only.
 
 Requests come over the socket RUN_DIRECTORY/ctl, one JSON object a message; file descriptors travel beside them.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import resource
@@ -59,6 +60,7 @@ class Init:
         self.as_root = as_root
         self.own_fds: dict[str, int] = {}
         self.places = places.Places(self.own_fds, shared, containers=containers)
+        self.copying: view.Copying | None = None
         self.frozen: set[str] = set()
         self.epoch = 0
         self.control_groups: places.ControlGroups | None = None
@@ -82,6 +84,7 @@ class Init:
         self.selector.register(listener, selectors.EVENT_READ, listener)
         tell(self.ready, {"ok": True})
         os.close(self.ready)
+        gc.enable()
         while not self.stopping:
             for key, _ in self.selector.select(self._next_restart()):
                 if key.data == "wake":
@@ -108,7 +111,7 @@ class Init:
         self.run_directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if self.containers:
             self.control_groups = places.ControlGroups()
-        view.close(private, self.shared, as_root=self.as_root)
+        self.copying = view.close(private, self.shared, as_root=self.as_root)
         if self.containers:
             self.anchor, self.rope = places.set_anchor()
         kernel.sethostname(self.lab[:63])
@@ -201,6 +204,8 @@ class Init:
             self._drop_view()
             self.view = kernel.new_proc()
             return {"ok": True}, (self.view,)
+        if what == "settle":
+            return {"ok": self._is_settled()}, ()
         if what == "enter":
             look = self._tools if request.get("tools") else self._for_commands
             spaces = [look(name) for name in request["nodes"]]
@@ -216,11 +221,7 @@ class Init:
                 (os.killpg if request.get("group") else os.kill)(service.pid, int(request["signal"]))
             return {"ok": service.status is None, "service": service.as_json()}, ()
         if what == "end-service":
-            service = self.services[request["node"], request["service"]]
-            service.restart, service.due = False, None
-            if service.status is None:
-                os.killpg(service.pid, int(request["signal"]))
-            return {"ok": True}, ()
+            return self._end_service(request)
         if what == "services":
             self._reap()
             return {"ok": True, "services": [service.as_json() for service in self.services.values()]}, ()
@@ -245,13 +246,20 @@ class Init:
         if what == "shared":
             return {"ok": True, "shared": self.shared}, ()
         if what == "commit":
-            self.committed = True
+            self.committed = self._is_settled()
             self._drop_view()
             return {"ok": True}, ()
         if what == "stop":
             self.stopping = True
             return {"ok": True}, ()
         raise ValueError(what)
+
+    def _end_service(self, request: dict[str, Any]) -> tuple[dict[str, Any], tuple[int, ...]]:
+        service = self.services[request["node"], request["service"]]
+        service.restart, service.due = False, None
+        if service.status is None:
+            os.killpg(service.pid, int(request["signal"]))
+        return {"ok": True}, ()
 
     def _add_containers(self, nodes: list[dict[str, Any]], fds: list[int]) -> tuple[dict[str, Any], tuple[int, ...]]:
         each = len(spawn.Spaces._fields) - 1
@@ -286,8 +294,17 @@ class Init:
             os.close(self.view)
         self.view = -1
 
+    def _is_settled(self) -> bool:
+        """Wait until all that the lab's processes see of the machine is there: before it none is started. Raises
+        OSError when it cannot be."""
+        if self.copying is not None:
+            self.copying.wait()
+            self.copying = None
+        return True
+
     def _node(self, name: str) -> spawn.Spaces:
         """The namespaces of a node; its own mounts and host name are made when something first runs there."""
+        self._is_settled()
         if name not in self.spaces:
             self.spaces[name] = self.places.make(name, self.nets[name], self.confinement)
         return self.spaces[name]

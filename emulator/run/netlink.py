@@ -14,7 +14,8 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from emulator.frozen import dataclass
 
 MESSAGES_A_BATCH = 64
 """A batch is not interrupted, not even by SIGKILL; and its answers must fit the socket's receive buffer."""

@@ -5,7 +5,6 @@ paths are plain text here (importing `pathlib` takes as long as running a comman
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from typing import Any
@@ -69,6 +68,8 @@ def directory(name: str) -> str:
 
 def facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What the lab's builder wrote down about it."""
+    import json  # here, since `up` starts a lab before it needs this
+
     try:
         with open(os.path.join(folder, "lab.json"), encoding="utf-8") as stream:
             loaded: dict[str, Any] = json.load(stream)

@@ -1,4 +1,4 @@
-"""Run directories: where running labs are found, how one begins and how one ends. Standard library only.
+"""Run directories: where running labs are found, and how one ends (`starting` begins one). Standard library only.
 
 $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
     lock        held while any process of the lab lives
@@ -11,27 +11,19 @@ $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
-import select
 import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emulator.errors import CommandFailed, MachineError, UsageError
-from emulator.names import LAB_NAME
+from emulator.errors import CommandFailed, UsageError
 from emulator.run import control, running
-
-if TYPE_CHECKING:
-    from emulator.run import view
 
 _STALE_AFTER_S = 10.0
 _HEEDS_WITHIN_S = 5.0
-_END_WITHIN_S = 10.0
 
 
 def base() -> Path:
@@ -43,23 +35,17 @@ def base() -> Path:
     return Path(running.base())
 
 
-def check_name(name: str) -> str:
-    """`name`, if it can be the name of a lab's instance."""
-    if not LAB_NAME.fullmatch(name):
-        raise UsageError(f"'{name}' cannot be the name of a lab", hint="letters, digits, and inner . _ -")
-    return name
-
-
 def tidy() -> None:
     """Remove directories of labs that have ended."""
     folder = base()
     with contextlib.suppress(OSError):
         for entry in list(folder.iterdir()):
-            _tidy_one(entry)
+            tidy_one(entry)
         folder.rmdir()
 
 
-def _tidy_one(entry: Path) -> None:
+def tidy_one(entry: Path) -> None:
+    """Remove the run directory `entry` if its lab has ended."""
     with contextlib.suppress(OSError):
         young = time.time() - entry.stat().st_mtime < _STALE_AFTER_S
         maker = entry.name.rpartition(".")[2]  # the keeper that is about to take the lock and give it its name
@@ -107,102 +93,6 @@ def write_facts(folder: Path, content: dict[str, Any]) -> None:
         ) from None
 
 
-class Start:
-    """A lab that is being started: its first process runs, and ends with `close` unless `commit` was said.
-
-    `engine_socket` is where the Docker Engine listens, for a lab with containers. `shared` is what the user agreed to
-    share with the lab's nodes.
-    """
-
-    def __init__(self, name: str, engine_socket: str | None = None, shared: Sequence[view.Shared] = ()) -> None:
-        self.folder = base() / check_name(name)
-        self.name = name
-        _tidy_one(self.folder)
-        if self.folder.exists():
-            raise UsageError(f"the lab {name} is running already", hint=f"wirelab down {name}, or up --name OTHER")
-        lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
-        ready, ready_write = os.pipe2(os.O_CLOEXEC)
-        program = str(Path(__file__).with_name("init.py"))
-        told = [json.dumps(shared)] if shared else []
-        try:
-            # Straight to the kernel: to import `subprocess` takes a third of the time that the new process needs.
-            null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
-            handed = [(os.POSIX_SPAWN_DUP2, number, number) for number in (lifeline, ready_write)]
-            argv = [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write)]
-            self._keeper = os.posix_spawn(
-                sys.executable,
-                [*argv, engine_socket or "", *told],
-                os.environ,
-                file_actions=null + handed,
-                setsid=True,
-            )
-        finally:
-            os.close(lifeline)
-            os.close(ready_write)
-        self._ready = ready
-
-    def wait_ready(self) -> None:
-        """Wait until the namespaces are there.
-
-        Raises:
-            MachineError, UsageError: with the kernel's reason.
-        """
-        said = b""
-        with os.fdopen(self._ready, "rb") as stream:
-            said = stream.read()
-        answer: dict[str, Any] = json.loads(said) if said else {}
-        if answer.get("ok"):
-            return
-        self.close()
-        _tidy_one(self.folder)  # whoever has no open file to spare cannot remove a folder
-        with contextlib.suppress(OSError):
-            self.folder.parent.rmdir()
-        if not answer:
-            raise CommandFailed("the lab's first process was killed while it started", hint="wirelab doctor")
-        if answer["error"] == "directory" and answer["errno"] in (17, 39):
-            raise UsageError(f"the lab {self.name} is running already", hint=f"wirelab down {self.name}")
-        no_room = answer["errno"] in (errno.ENOSPC, errno.EDQUOT) and "unshare" not in answer["text"]
-        if answer["error"] == "directory" or no_room:  # else it is a limit of namespaces that gives ENOSPC
-            raise CommandFailed(
-                f"cannot make the run directory {self.folder}: {os.strerror(answer['errno'])}",
-                hint=f"make room in {self.folder.parent.parent}, or set XDG_RUNTIME_DIR to another folder of yours",
-            )
-        from emulator.run.machine import namespace_hint
-
-        raise MachineError(f"cannot make namespaces: {answer['text']}", hint=namespace_hint(answer["errno"]))
-
-    def forsake(self) -> None:
-        """In a process forked from this one: it does not hold the lab."""
-        os.close(self._lifeline)
-        self._lifeline = -1
-
-    def commit(self) -> None:
-        """From now on the lab lives without this process."""
-        with control.Control(self.folder) as link:
-            link.ask("commit")
-        self._close_lifeline()
-
-    def _close_lifeline(self) -> None:
-        with contextlib.suppress(OSError):
-            os.close(self._lifeline)
-        self._lifeline = -1
-
-    def close(self) -> None:
-        """Take back everything, unless the lab was committed; returns when it is gone."""
-        if self._lifeline < 0:
-            return
-        self._close_lifeline()
-        with contextlib.suppress(OSError):
-            keeper = os.pidfd_open(self._keeper)
-            try:
-                watched = select.poll()
-                watched.register(keeper, select.POLLIN)
-                watched.poll(_END_WITHIN_S * 1000)
-            finally:
-                os.close(keeper)
-            os.waitpid(self._keeper, os.WNOHANG)
-
-
 def stop(folder: Path, timeout_s: float = 60.0) -> None:
     """End the lab in `folder` and wait until nothing of it is left; its first process is killed when it does not heed.
 
@@ -227,7 +117,7 @@ def stop(folder: Path, timeout_s: float = 60.0) -> None:
         if waited > timeout_s:
             raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
         time.sleep(0.002)
-    _tidy_one(folder)
+    tidy_one(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import stat
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -107,13 +108,16 @@ def is_same(entry: Shared) -> bool:
     return (info.st_dev, info.st_ino, os.path.realpath(entry.path)) == (entry.device, entry.inode, entry.path)
 
 
-def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> None:
+def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> Copying | None:
     """Give the calling process, which is the first of new namespaces, and all that it will start the lab's own root.
 
     Args:
         private: an empty folder of the machine, on which the new root is built.
         shared: what is seen at `SHARED_PLACE`, by number.
         as_root: the machine's root started the lab, so permissions of files do not hold it back.
+
+    Returns:
+        The copying of /etc, which goes on: nothing may run in the lab before its end. None where there is no copy.
 
     Raises:
         OSError: the kernel refuses; or what is to be shared is not what the user agreed to.
@@ -138,10 +142,7 @@ def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> None:
     for name, target in _LINKS.items():
         os.symlink(target, f"{root}/{name}")
     for name in _SOFTWARE:
-        if name == "etc" and as_root:
-            os.mkdir(f"{root}/etc")
-            _copy_readable("/etc", f"{root}/etc")
-        else:
+        if name != "etc" or not as_root:
             _software(root, name)
     _devices(root)
     mount_proc(f"{root}/proc")
@@ -150,9 +151,14 @@ def close(private: str, shared: Sequence[Shared], *, as_root: bool) -> None:
     for number, entry in enumerate(shared):
         _share(root, number, entry)
     kernel.mount(private, root + LAB_PLACE, "", kernel.MS_BIND)
+    copying = None
+    if as_root:
+        os.mkdir(f"{root}/etc")
+        copying = Copying("/etc", f"{root}/etc")
     _enter(root)
     os.rmdir("/.old")
     os.rmdir(f"{LAB_PLACE}/.root")
+    return copying
 
 
 def _enter(root: str) -> None:
@@ -237,28 +243,81 @@ def _cover(path: str, source: str) -> None:
     kernel.mount("", path, "", flags | _set_flags(path))
 
 
-def _copy_readable(source: str, target: str) -> None:
-    """Copy of a folder what every user of the machine may read; passwords and keys are not of it."""
+class Copying:
+    """A process that copies what every user of the machine may read of the folder `source` into the folder `target`:
+    passwords and keys are not of it. It ends with the calling process."""
+
+    def __init__(self, source: str, target: str) -> None:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        reading, writing = os.open(source, flags), os.open(target, flags)
+        self._said, saying = os.pipe2(os.O_CLOEXEC)
+        self._pid = os.fork()
+        if self._pid == 0:
+            trouble = errno.EIO
+            try:
+                kernel.die_with_parent(signal.SIGKILL)
+                copy_readable(reading, writing)
+                trouble = 0
+            except OSError as error:
+                trouble = error.errno or errno.EIO
+            finally:
+                os.write(saying, str(trouble).encode())
+                os._exit(0)
+        for descriptor in (reading, writing, saying):
+            os.close(descriptor)
+
+    def wait(self) -> None:
+        """Wait for its end.
+
+        Raises:
+            OSError: the copy is not whole; with the kernel's reason.
+        """
+        said = os.read(self._said, 16)
+        with contextlib.suppress(ChildProcessError):  # it has been reaped with others
+            os.waitpid(self._pid, 0)
+        if said != b"0":
+            number = int(said or errno.EINTR)
+            raise OSError(number, f"copy /etc: {os.strerror(number)}")
+        os.close(self._said)
+
+
+def copy_readable(source: int, target: int) -> None:
+    """Copy what every user of the machine may read of one folder into another one, both open.
+
+    Raises:
+        OSError: with the kernel's reason.
+    """
     with os.scandir(source) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # it went while we looked
-                _copy_entry(entry, f"{target}/{entry.name}")
+                _copy_entry(entry, source, target)
 
 
-def _copy_entry(entry: os.DirEntry[str], target: str) -> None:
+def _copy_entry(entry: os.DirEntry[str], source: int, target: int) -> None:
+    name = entry.name
     if entry.is_symlink():
-        os.symlink(os.readlink(entry.path), target)
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
         return
     info = entry.stat(follow_symlinks=False)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     if stat.S_ISDIR(info.st_mode) and info.st_mode & _SEARCHABLE == _SEARCHABLE:
-        os.mkdir(target)
-        _copy_readable(entry.path, target)
-    elif stat.S_ISREG(info.st_mode) and info.st_mode & stat.S_IROTH and info.st_size <= _COPY_OCTETS_MAX:
-        reading = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        below = os.open(name, flags | os.O_DIRECTORY, dir_fd=source)
         try:
-            writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, stat.S_IMODE(info.st_mode) & 0o755)
+            os.mkdir(name, dir_fd=target)
+            into = os.open(name, flags | os.O_DIRECTORY, dir_fd=target)
             try:
-                while part := os.read(reading, 1 << 20):
+                copy_readable(below, into)
+            finally:
+                os.close(into)
+        finally:
+            os.close(below)
+    elif stat.S_ISREG(info.st_mode) and info.st_mode & stat.S_IROTH and info.st_size <= _COPY_OCTETS_MAX:
+        reading = os.open(name, flags, dir_fd=source)
+        try:
+            mode = stat.S_IMODE(info.st_mode) & 0o755
+            writing = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, mode, dir_fd=target)
+            try:
+                while part := os.read(reading, 1 << 16):
                     os.write(writing, part)
             finally:
                 os.close(writing)

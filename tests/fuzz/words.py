@@ -1,6 +1,6 @@
 """Command lines that nobody would type, given to the real `main`; labs are not started.
 
-The one thing cut off is `emulator.run.runs.Start`, the first process of a lab: what comes before it in `up` and
+The one thing cut off is `emulator.run.starting.Start`, the first process of a lab: what comes before it in `up` and
 `verify` is real, and so is every other command, for a user with no running lab, no Docker Engine and no Wireshark.
 """
 
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from emulator import cli
+from emulator import cli, controller, door
 from emulator.commands import many
 from emulator.errors import MachineError
 from emulator.lab import resolve
 from emulator.lab.resolved import ResolvedLab
-from emulator.run import everyone, runs
+from emulator.run import everyone
 
 from . import captures, labs
 from .promises import ROOT, Broken, folder, kept, octets_of_stream, shown_safely
@@ -194,11 +194,12 @@ def check(octets: bytes) -> str:
         Exception: it raised, which `main` never does.
     """
     words = split(octets)
+    _one_reading(words)
     out, err = octets_of_stream(), octets_of_stream()
     err.reconfigure(errors="backslashreplace")
     faster = (mock.patch.object(cli, "parser", _parser), mock.patch.object(resolve, "resolve_file", _resolve_file))
     cut = (
-        mock.patch.object(runs, "Start", _Start),
+        mock.patch.object(controller, "Start", _Start),
         mock.patch.object(many, "prove_all", _start),
         mock.patch.object(everyone, "labs", lambda: ([], [])),  # for root it starts a process for each user
     )
@@ -218,6 +219,16 @@ def check(octets: bytes) -> str:
     if status and not printed:
         _one_error(said, status)
     return f"status {status}"
+
+
+def _one_reading(words: list[str]) -> None:
+    """Require that the door, where it takes a command line for one that it knows, reads it as the whole parser does."""
+    asked = door.plain_up(words)
+    if asked is not None:
+        options = vars(_parser("up").parse_args(words))
+        wanted = vars(_parser("up").parse_args(["up"])) | {"topology": asked[0], "name": asked[1]}
+        if options != wanted:
+            raise Broken(f"the door reads it otherwise: {options} is not {wanted}")
 
 
 def _status(words: list[str]) -> int:

@@ -420,8 +420,8 @@ def test_what_changes_after_the_agreement_is_not_shared(user: Person, lab_name: 
     }
     for name, (shared, works) in cases.items():
         code = (
-            "import sys; from emulator.run import runs, view\n"
-            f"start = runs.Start({lab_name!r}, shared=[view.Shared(*{tuple(shared)!r})])\n"
+            "import sys; from emulator.run import starting, view\n"
+            f"start = starting.Start({lab_name!r}, shared=[view.Shared(*{tuple(shared)!r})])\n"
             "start.wait_ready(); print('ready'); start.close()"
         )
         done = user.run([user.python, "-c", code])

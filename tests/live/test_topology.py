@@ -67,6 +67,29 @@ def test_wrong_words(person: Person, words: tuple[str, ...], said: str) -> None:
     assert said in person.wirelab(*words, status=2).stderr
 
 
+@pytest.mark.parametrize("words", ["ring,2", "torus,3,3", "single,99999", "single,1x"])
+@pytest.mark.parametrize("name", ["", ".hidden"])
+def test_wrong_words_leave_nothing(
+    person: Person, lab_name: str, nothing_left: Callable[[], None], words: str, name: str
+) -> None:
+    """The first form starts the lab's first process before it knows; both say the same."""
+    name = name or lab_name
+    early = person.wirelab("up", "--topology", words, "--name", name, status=2)
+    late = person.wirelab("up", f"--topology={words}", "--name", name, status=2)
+    assert (early.stderr, early.stdout) == (late.stderr, late.stdout)
+    assert words.partition(",")[0] in early.stderr
+    nothing_left()
+
+
+def test_a_name_that_is_taken(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
+    person.wirelab("up", "--topology", "single,1", "--name", lab_name)
+    assert "running already" in person.wirelab("up", "--topology", "single,2", "--name", lab_name, status=2).stderr
+    assert "at least 3" in person.wirelab("up", "--topology", "ring,2", "--name", lab_name, status=2).stderr
+    assert len(person.json("ps", lab_name)["nodes"]) == 2, "it runs on as it was"
+    person.wirelab("down", lab_name)
+    nothing_left()
+
+
 def test_a_stack_of_switches_is_told(person: Person) -> None:
     """Not brought up here: the plan says the same."""
     plan = person.wirelab("plan", "--topology", "single,1500").stdout

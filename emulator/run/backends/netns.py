@@ -1,4 +1,7 @@
-"""Nodes as network namespaces, and the hands that build a lab of them through netlink from outside the nodes."""
+"""Nodes as network namespaces, and the hands that build a lab of them through netlink from outside the nodes.
+
+What most labs have no use for is imported where it is used: `up` is to be quick.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,14 @@ import itertools
 import os
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
 from emulator.errors import CommandFailed, MachineError, WirelabError, printable
 from emulator.plan import ops
-from emulator.run import execute, kernel, netlink, private_files, spawn, sysctl, waiting
+from emulator.run import kernel, netlink, spawn, sysctl
 from emulator.run.control import Control, LabGone
-from emulator.run.view import LAB_PLACE
 
 BRIDGE_INDEX = 2
 """Interface indexes are chosen, not asked for: 1 is lo, 2 a node's first bridge, then cables in the order of the plan.
@@ -31,19 +32,26 @@ net/core/link_watch.c); what is sent until then is lost.
 _PREPARE_TIMEOUT_S = 60
 
 
-@dataclass
 class Node:
     """A node while it is built: its network namespace, and what is still to be said there."""
 
-    name: str
-    namespace_fd: int
-    numbers: Iterator[int]
-    ipv6: bool = False
-    indexes: dict[str, int] = field(default_factory=lambda: {"lo": 1})
-    spanning_tree: set[str] = field(default_factory=set)
-    up: set[str] = field(default_factory=set)
-    offloading: list[tuple[ops.Operation, str]] = field(default_factory=list)
-    queue: list[tuple[ops.Operation, bytes]] = field(default_factory=list)
+    def __init__(
+        self,
+        name: str,
+        namespace_fd: int,
+        numbers: Iterator[int],
+        ipv6: bool = False,
+        indexes: dict[str, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.namespace_fd = namespace_fd
+        self.numbers = numbers
+        self.ipv6 = ipv6
+        self.indexes = {"lo": 1} if indexes is None else indexes
+        self.spanning_tree: set[str] = set()
+        self.up: set[str] = set()
+        self.offloading: list[tuple[ops.Operation, str]] = []
+        self.queue: list[tuple[ops.Operation, bytes]] = []
 
     def index(self, interface: str) -> int:
         """The index of `interface`, chosen when it is first asked for."""
@@ -339,12 +347,17 @@ class NetnsHands:
 
     def _put(self, operation: ops.WriteFile | ops.PutFile, octets: bytes) -> None:
         """Write a file of a node whose programs may have put links into its folders."""
+        from emulator.run import private_files
+
         descriptor = private_files.create(self._private / operation.node, operation.path, operation.mode)
         with open(descriptor, "wb") as stream:
             stream.write(octets)
 
     def _prepare(self, operation: ops.Prepare) -> None:
+        from emulator.run import execute
+        from emulator.run.view import LAB_PLACE
 
+        self._control.settle()
         workshop = self._private / ops.WORKSHOP
         workshop.mkdir(mode=0o700, exist_ok=True)
         for name, content in operation.files.items():
@@ -392,6 +405,8 @@ class NetnsHands:
             raise _start_error(operation.describe(), operation.argv[0], error) from None
 
     def _wait(self, operation: ops.WaitUntil) -> None:
+        from emulator.run import waiting
+
         self._in_namespace(operation.node)
         private = self._root_of(operation.node)
 
@@ -424,6 +439,8 @@ class NetnsHands:
         *,
         tools: bool = False,
     ) -> None:
+        from emulator.run import execute
+
         self._ran = True
         spaces = self._control.node_spaces([operation.node], tools=tools)[operation.node]
         extra = dict(env) if isinstance(env, dict) else {}

@@ -187,11 +187,17 @@ def test_mail_servers_and_texts_in_a_zone_file(signed: ResolvedLab) -> None:
 def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NetnsHands:
     """Hands that have a workshop and no lab: what they would run in the lab's root runs in the workshop here."""
 
+    settled = []
+
     class NoLab:
+        def settle(self) -> None:
+            settled.append(True)
+
         def own_spaces(self) -> dict[str, int]:
             return {name: os.open(os.devnull, os.O_RDONLY) for name in ("net", "mnt", "uts")}
 
     def run(_: Spaces, argv: list[str], env: dict[str, str], *, timeout_s: float, cwd: str) -> Finished:
+        assert settled, "before /etc is whole, nothing runs in the lab"
         assert cwd == f"/.lab/{ops.WORKSHOP}"
         folder = tmp_path / ops.WORKSHOP
         done = subprocess.run(argv, env=env, cwd=folder, timeout=timeout_s, capture_output=True, check=False)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 from pathlib import Path
+
+import pytest
 
 from emulator.run import view
 
@@ -23,9 +27,25 @@ def test_secrets_are_not_copied(tmp_path: Path) -> None:
     (source / "large").touch()
     os.truncate(source / "large", (16 << 20) + 1)
     target.mkdir()
-    view._copy_readable(str(source), str(target))
+    view.Copying(str(source), str(target)).wait()
     copied = {str(path.relative_to(target)) for path in target.rglob("*")}
     assert copied == {"open", "open/file", "open/inner", "open/inner/file", "passwd", "link"}
     assert (target / "open" / "inner" / "file").read_text() == "open/inner"
     assert (target / "passwd").stat().st_mode & 0o7777 == 0o644
     assert os.readlink(target / "link") == "../../secret"
+
+
+@pytest.mark.parametrize("end", ["no room", "killed"])
+def test_a_copy_that_is_not_whole_is_an_error(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_source: int, _target: int) -> None:
+        if end == "no room":
+            raise OSError(errno.ENOSPC, "no room")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(view, "copy_readable", fails)
+    copying = view.Copying(str(tmp_path), str(tmp_path))
+    with pytest.raises(OSError, match="copy /etc") as raised:
+        copying.wait()
+    assert raised.value.errno == (errno.ENOSPC if end == "no room" else errno.EINTR)
+    with pytest.raises(OSError, match="copy /etc"):
+        copying.wait()  # and so it stays
