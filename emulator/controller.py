@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, RightsLacking, UsageError
 from emulator.events import Bus, Event
-from emulator.run import deputy, runs
+from emulator.run import deputy, room, runs
 from emulator.run.control import Control
 from emulator.run.fault_file import check_runs
 from emulator.sources import facts_of, from_facts, generated, loaded
@@ -255,6 +255,7 @@ def up(
         lab, origin = generated(topology, backend)
     else:
         lab, origin = loaded(str(source), twin, backend)
+    room.refuse_too_large(lab.name, len(lab.nodes))
     instance = lab.name if name is None else name
     engine_socket = _engine(instance, lab) if any(node.container for node in lab.nodes.values()) else None
     shared = _agreed(lab, allow_binds)
