@@ -368,7 +368,13 @@ KINDS: Mapping[str, _Kind] = {
     "single": _Kind("single,HOSTS", (1,), lambda hosts: hosts + 1 + _leaves(hosts), _single, note=_single_note),
     "tree": _Kind("tree,DEPTH,FANOUT", (1, 1), _tree_nodes, _tree),
     "linear": _Kind("linear,SWITCHES", (1,), lambda count: 2 * count, _linear),
-    "ring": _Kind("ring,SWITCHES", (3,), lambda count: 2 * count, _ring),
+    "ring": _Kind(
+        "ring,SWITCHES",
+        (3,),
+        lambda count: 2 * count,
+        _ring,
+        most=(100, "in a larger ring frames would go round before its spanning tree is found"),
+    ),
     "fat-tree": _Kind(
         "fat-tree,PORTS",
         (2,),

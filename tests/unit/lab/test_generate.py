@@ -175,6 +175,11 @@ def test_every_node_is_reached_by_cables() -> None:
             "'fat-tree,34': each of its edge routers has a route to each other one, which would be too many",
             "the largest is fat-tree,32",
         ),
+        (
+            "ring,101",
+            "'ring,101': in a larger ring frames would go round before its spanning tree is found",
+            "the largest is ring,100",
+        ),
         ("linear,40000", "'linear,40000': a lab has at most 65,535 nodes", None),
     ],
 )
