@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -254,11 +255,15 @@ def receive_message(sock: socket.socket, limit: int = 1 << 20, *, long: bool = F
     With `long` it may be in a file, which only a peer that is trusted can be asked to have made well.
     """
     space = socket.CMSG_SPACE((FDS_A_MESSAGE + 1) * struct.calcsize("i"))
-    payload, ancillary, _flags, _address = sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
+    payload, ancillary, flags, _address = sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if flags & socket.MSG_CTRUNC:  # this process may not open as many files as came
+        for descriptor in fds:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     if not long or payload != _IN_MEMORY or not fds:
         return payload, list(fds)
     memory = fds.pop()

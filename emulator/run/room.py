@@ -11,8 +11,8 @@ from emulator.errors import MachineError
 NODE_OCTETS: Final = 320 << 10
 """Memory that a node takes: its network namespace, and the two ends of its cable (`make bench PART=memory`)."""
 
-SPARE_FILES: Final = 64
-"""Files that a process of a lab has open beside one for each node."""
+SPARE_FILES: Final = 8
+"""Files that the first process of a lab has open at least, beside one for each node."""
 
 
 def refuse_too_large(lab: str, nodes: int) -> None:
@@ -24,7 +24,7 @@ def refuse_too_large(lab: str, nodes: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < (wanted := nodes + SPARE_FILES):
         raise MachineError(
-            f"for the {nodes:,} nodes of {lab} a process must open {wanted:,} files; it may open {most:,}",
+            f"for the {nodes:,} nodes of {lab} a process must open at least {wanted:,} files; it may open {most:,}",
             hint="raise the hard limit: ulimit -Hn, or LimitNOFILE= of the service that you are in",
         )
     free = available_octets()

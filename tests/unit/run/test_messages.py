@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -48,3 +49,14 @@ def test_who_expects_no_long_message_opens_no_file(ends: Ends) -> None:
 def test_nobody_there(ends: Ends) -> None:
     ends[0].close()
     assert kernel.receive_message(ends[1], long=True) == (b"", [])
+
+
+def test_more_files_than_may_be_open(ends: Ends) -> None:
+    kernel.send_message(ends[0], b"x", (0,) * 100)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (ends[1].fileno() + 50, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            kernel.receive_message(ends[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
