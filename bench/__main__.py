@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from bench.common import PARTS, Bench, Broken, Lacking, Row, as_markdown, as_text, cells, machine, write_json
@@ -42,6 +43,7 @@ def _measure(chosen: argparse.Namespace) -> int:
     rows: list[Row] = []
     skipped: dict[str, str] = {}
     broken = False
+    file = Path(chosen.json or f"bench/results/{time.strftime('%Y%m%d-%H%M%S')}.json")
     for part in chosen.parts or PARTS:
         began = time.monotonic()
         try:
@@ -52,11 +54,15 @@ def _measure(chosen: argparse.Namespace) -> int:
             skipped[part] = str(reason)
             bench.say(f"{part}: not measured: {reason}")
             continue
-        except (Broken, SystemExit) as reason:
-            skipped[part] = f"it failed: {reason}"
+        except (Exception, SystemExit) as reason:  # whatever it is: the other parts are worth an hour
+            if not isinstance(reason, (Broken, SystemExit)):
+                traceback.print_exc()
+            skipped[part] = f"it failed: {reason or type(reason).__name__}"
             broken = True
-            bench.say(f"{part}: {reason}")
+            bench.say(f"{part}: {skipped[part]}")
             continue
+        finally:
+            write_json(rows, file, skipped)
         bench.say(f"{part}: {time.monotonic() - began:.0f} s")
     hardware = f"{about['processors']} processors ({about['processor']}), {about['memory_mib'] // 1024} GiB"
     software = f"Linux {about['kernel']}, Python {about['python']}, as {about['user']}"
@@ -64,8 +70,6 @@ def _measure(chosen: argparse.Namespace) -> int:
     sys.stdout.write(as_markdown(rows) if chosen.markdown else as_text(rows))
     for part, reason in skipped.items():
         print(f"\nnot measured: {part}: {reason}")
-    file = Path(chosen.json or f"bench/results/{time.strftime('%Y%m%d-%H%M%S')}.json")
-    write_json(rows, file, skipped)
     bench.say(f"all figures: {file}")
     return 1 if broken or any(row.holds is False for row in rows) else 0
 

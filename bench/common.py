@@ -212,10 +212,10 @@ def wirelab(*words: str) -> list[str]:
     return [sys.executable, "-c", code, *words]
 
 
-def run(argv: Sequence[str], **options: Any) -> str:
-    """What a command prints; its error output is shown when it fails."""
+def run(argv: Sequence[str], *, status: int = 0, **options: Any) -> str:
+    """What a command prints that is to end with `status`; its error output is shown when it does not."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False, **options)
-    if done.returncode:
+    if done.returncode != status:
         said = (done.stderr or done.stdout).strip()[-2000:]
         raise Broken(f"{' '.join(argv[-6:])} ended with status {done.returncode}\n{said}")
     return done.stdout

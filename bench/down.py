@@ -3,20 +3,24 @@
     make bench PART=down
 
 The floor's program is killed; the kernel takes back what it held. The time ends when 97 % of the memory that the
-kernel's objects took for the lab is free again (`Slab` in /proc/meminfo).
+kernel's objects took for the lab is free again (`Slab` in /proc/meminfo). So does that of a lab whose `up` is
+interrupted (SIGINT) when half of the time is over that it takes.
 """
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
 from bench import floor
-from bench.common import Bench, Broken, Row, Sample, run, slab_kib, wait_reclaimed, wirelab
+from bench.common import Bench, Broken, Row, Sample, run, slab_kib, timed, wait_reclaimed, wirelab
 
 RETURNS_S = 0.3
 AT_MOST = 1.5
+INTERRUPTED_S = 2.0
 HOST_KIB = 200
 """The kernel's objects of a host take more than this; when less was added, somebody else gave some back meanwhile."""
 LEFT = 0.03
@@ -39,6 +43,35 @@ def measure(bench: Bench) -> Iterator[Row]:
             "down", f"{what}: the kernel has everything back", "s", found["wirelab"], "floor", found["floor"],
             at_most=AT_MOST,
         )  # fmt: skip
+    words = floor.SHAPES["single"][hosts]
+    seconds = Sample(tuple(_interrupted_s(bench, words, hosts) for _ in range(bench.repeats)))
+    what = f"up, single, {hosts:,} hosts, interrupted half-way: the kernel has everything back"
+    yield Row("down", what, "s", seconds, at_most=INTERRUPTED_S)
+
+
+def _interrupted_s(bench: Bench, words: str, hosts: int) -> float:
+    """Seconds from Ctrl-C in half the time that `up` takes until all is gone."""
+
+    def once() -> float | None:
+        name, before = bench.name(), slab_kib()
+        argv = wirelab("up", "--topology", words, "--name", name)
+        whole = timed(argv)
+        grown = slab_kib() - before
+        run(wirelab("down", name))
+        wait_reclaimed(before, forgiven_kib=int(grown * LEFT))
+        before = slab_kib()
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            try:
+                process.wait(whole / 2)
+            except subprocess.TimeoutExpired:
+                began = time.perf_counter()
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                return _until_gone(began, before, grown, hosts)
+        run(wirelab("down", name))  # it was quicker this time
+        return None
+
+    return _undisturbed(bench, once)
 
 
 def _ours_s(bench: Bench, words: str, hosts: int, returned: list[float]) -> float:

@@ -28,9 +28,13 @@ def measure(bench: Bench) -> Iterator[Row]:
     # From the first host to the last: what is switched to more hosts than a processor keeps frames for
     # (net.core.netdev_max_backlog) reaches the last one first.
     far = f"10.0.{hosts // 256}.{hosts % 256}"
-    answered = run(wirelab("exec", name, "h1", "--", "ping", "-c", "1", "-W", "5", "-q", far))
-    if "1 received" not in answered:
-        raise Broken(f"h1 does not reach h{hosts}")
+    try:
+        answered = run(wirelab("exec", name, "h1", "--", "ping", "-c", "1", "-W", "5", "-q", far))
+        if "1 received" not in answered:
+            raise Broken(f"h1 does not reach h{hosts}")
+    except BaseException:
+        run(wirelab("down", name))
+        raise
     began = time.perf_counter()
     down = timed(wirelab("down", name))
     wait_reclaimed(before)

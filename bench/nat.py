@@ -1,5 +1,6 @@
 """How many connections can a home router keep, and how fast do new ones come? Real TCP connections of two computers
-through a NAT router that is set up as `home` of the lab `nat`, in a lab and in the same network built by hand, taking
+through a NAT router that is set up as `home` of the lab `nat` (a lab of its own, with the same rules, since `nat` has
+no second computer and no server with so many ports), in a lab and in the same network built by hand, taking
 turns.
 
     make bench PART=nat        (or: python -m bench nat)

@@ -51,8 +51,31 @@ def measure(bench: Bench) -> Iterator[Row]:
     if not bench.quick:
         for words in ("single,1000", "tree,3,10"):
             with bench.lab("--topology", words) as lab:
-                large = Sample(tuple(_all_pairs_s(lab, 999_000) for _ in range(min(3, bench.repeats))))
-            yield Row("pairs", f"999,000 pairs of 1,000 hosts ({words})", "s", large, at_most=60.0)
+                large = Sample(tuple(_all_pairs_s(lab, 999_000) for _ in range(max(5, bench.repeats))))
+                yield Row("pairs", f"999,000 pairs of 1,000 hosts ({words})", "s", large, at_most=60.0)
+                if words.startswith("tree"):
+                    yield from _cut(lab, words)
+
+
+def _cut(lab: str, words: str) -> Iterator[Row]:
+    """The same with a cable cut: exactly the pairs are lost that it cuts off."""
+    for cable, alone in (("h7:eth0", {"h7"}), ("s2:s1", {f"h{number}" for number in range(1, 101)})):
+        run(wirelab("link", lab, cable, "down"))
+        began = time.perf_counter()
+        answer = json.loads(run(wirelab("verify", lab, "--pairs", "--json"), status=1))
+        seconds = time.perf_counter() - began
+        run(wirelab("link", lab, cable, "up"))
+        nodes = answer["nodes"]
+        wrong = sum(
+            (sign == "1") != ((a in alone) == (b in alone))
+            for a, signs in zip(nodes, answer["reachable"], strict=True)
+            for b, sign in zip(nodes, signs, strict=True)
+            if a != b
+        )
+        if wrong:
+            raise Broken(f"with the cable of {cable} cut, {wrong:,} pairs have the wrong verdict")
+        what = f"999,000 pairs ({words}), {cable} cut: exactly {answer['lost']:,} lost"
+        yield Row("pairs", what, "s", Sample((seconds,)), note="once")
 
 
 def _hosts_that_fit() -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, RightsLacking, UsageError
 from emulator.events import Bus, Event, Listener
-from emulator.run import deputy, runs
+from emulator.run import deputy, room, runs
 from emulator.run.control import Control
 from emulator.run.starting import Start
 from emulator.sources import Origin, facts_of, from_facts, generated, loaded
@@ -257,6 +257,7 @@ def up(
         lab, origin = generated(topology, backend)
     else:
         lab, origin = loaded(str(source), twin, backend)
+    room.refuse_too_large(lab.name, len(lab.nodes))
     instance = lab.name if name is None else name
     engine_socket = _engine(instance, lab) if any(node.container for node in lab.nodes.values()) else None
     shared = _agreed(lab, allow_binds)
@@ -272,7 +273,9 @@ def up_begun(start: Start, topology: str, *, bus: Bus | None = None) -> RunningL
     """
     told = (bus or Bus()).emit
     told(Event("up", "reading the lab"))
-    return _built(start, *generated(topology, "netns"), told)
+    lab, origin = generated(topology, "netns")
+    room.refuse_too_large(lab.name, len(lab.nodes))
+    return _built(start, lab, origin, told)
 
 
 def _built(

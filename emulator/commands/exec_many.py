@@ -201,6 +201,7 @@ class Crew:
         self._timeout_s = timeout_s
         self._limit = max(16 << 10, KEPT_IN_ALL // (2 * len(nodes)))
         self._crowd = execute.Crowd()
+        self._begun: list[tuple[str, execute.Running, tuple[Lines, Lines] | None]] = []
         self._running: dict[execute.Running, tuple[Part, tuple[Lines, Lines] | None]] = {}
 
     def run(self, control: Control, env: dict[str, dict[str, str]]) -> int | None:
@@ -223,14 +224,14 @@ class Crew:
         finally:
             for command in self._running:
                 command.kill()
-        for node in waiting if ended else ():
-            self.parts[node].error = "was not started"
+        for part in self.parts.values() if ended else ():
+            if part.status is None and part.error is None:
+                part.error = "was not started"
         return ended
 
     def _start(
         self, control: Control, nodes: list[str], env: dict[str, dict[str, str]], open_files: tuple[int, int]
     ) -> None:
-        begun = []
         found = control.node_spaces(nodes)
         terminal = {"TERM": os.environ["TERM"]} if "TERM" in os.environ else {}
         for node in nodes:
@@ -247,18 +248,27 @@ class Crew:
                     told=_teller(lines) if lines else None,
                     open_files=open_files,
                 )
-                begun.append((node, command, lines))
+                self._begun.append((node, command, lines))
             except OSError as error:
                 self._refuse(node, error)
-        for node, command, lines in begun:
-            found.pop(node).close()
+        for spaces in found.values():
+            spaces.close()
+        self._confirm()
+
+    def _confirm(self) -> None:
+        """See of the commands that have begun whether they run. What a signal interrupts here goes on at the end."""
+        while self._begun:
+            node, command, lines = self._begun[0]
             try:
-                command.confirm()
+                if command.pidfd < 0:
+                    command.confirm()
             except OSError as error:
                 self._refuse(node, error)
-                continue
-            self._running[command] = (self.parts[node], lines)
-            self._crowd.add(command)
+            else:
+                if command not in self._running:
+                    self._running[command] = (self.parts[node], lines)
+                    self._crowd.add(command)
+            del self._begun[0]
 
     def _lines(self, node: str) -> tuple[Lines, Lines]:
         label = f"{node}: ".encode()
@@ -286,6 +296,7 @@ class Crew:
     def _end(self, number: signal.Signals) -> None:
         """Ask every command to end, show what it still says, and kill it when it does not."""
         with contextlib.suppress(KeyboardInterrupt, Terminated):  # a second time: at once
+            self._confirm()
             for command in self._running:
                 command.ask_to_end(GRACE_S, number, sweep=True)
             self._wait()

@@ -88,19 +88,25 @@ class _Drawing:
     title: str
     devices: Mapping[str, _Device]
     cables: Sequence[tuple[Place, Place]]
-    note: str = ""
     routed: bool = False
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of topology: its numbers, the lowest that each may be, how many nodes that makes, and how it is drawn."""
+    """A kind of topology: its numbers, the lowest that each may be, how many nodes that makes, and how it is drawn.
+
+    Attributes:
+        most: the largest that its number may be, and why.
+        note: what a person should know of a lab of these numbers.
+    """
 
     form: str
     lowest: tuple[int, ...]
     nodes: Callable[..., int]
     draw: Callable[..., _Drawing]
     even: bool = False
+    most: tuple[int, str] | None = None
+    note: Callable[..., str] = lambda *_: ""
 
 
 def parse(text: str) -> Shape:
@@ -131,6 +137,8 @@ def parse(text: str) -> Shape:
             raise UsageError(f"'{text}': {label} is an even number", hint=f"expected {known.form}")
         if number > names.NODES_MAX:
             raise UsageError(f"'{text}': a lab has at most {names.NODES_MAX:,} nodes")
+    if known.most and numbers[0] > known.most[0]:
+        raise UsageError(f"'{text}': {known.most[1]}", hint=f"the largest is {kind},{known.most[0]}")
     if known.nodes(*numbers) > names.NODES_MAX:
         raise UsageError(f"'{text}': a lab has at most {names.NODES_MAX:,} nodes")
     if kind == "tree" and numbers[1] + (numbers[0] > 1) > names.SWITCH_PORTS_MAX:
@@ -161,7 +169,8 @@ def generate(text: str, backend: Backend = "netns") -> ResolvedLab:
 
 def note(text: str) -> str:
     """What a person should know of the lab that `text` asks for, in one sentence; mostly nothing."""
-    return _draw(parse(text)).note
+    shape = parse(text)
+    return KINDS[shape.kind].note(*shape.numbers)
 
 
 def as_document(text: str) -> dict[str, Any]:
@@ -222,10 +231,16 @@ def _single(hosts: int) -> _Drawing:
     each = -(-hosts // leaves)
     cables = [_plug(host, 2 + (host - 1) // each) for host in range(1, hosts + 1)]
     cables += [_trunk(1, leaf) for leaf in range(2, leaves + 2)]
-    most = f"a switch has at most {names.SWITCH_PORTS_MAX:,} ports"
-    told = f"{most}: s1 joins s2 to s{leaves + 1}, each with up to {each} hosts"
     title = f"{counted(hosts, 'host')} on {leaves} switches, joined by one more"
-    return _Drawing(title, {**_hosts(hosts), **_switches(leaves + 1)}, cables, told)
+    return _Drawing(title, {**_hosts(hosts), **_switches(leaves + 1)}, cables)
+
+
+def _single_note(hosts: int) -> str:
+    leaves = _leaves(hosts)
+    if not leaves:
+        return ""
+    most = f"a switch has at most {names.SWITCH_PORTS_MAX:,} ports"
+    return f"{most}: s1 joins s2 to s{leaves + 1}, each with up to {-(-hosts // leaves)} hosts"
 
 
 def _tree(depth: int, fanout: int) -> _Drawing:
@@ -352,11 +367,24 @@ def _fat_tree(ports: int) -> _Drawing:
 
 
 KINDS: Mapping[str, _Kind] = {
-    "single": _Kind("single,HOSTS", (1,), lambda hosts: hosts + 1 + _leaves(hosts), _single),
+    "single": _Kind("single,HOSTS", (1,), lambda hosts: hosts + 1 + _leaves(hosts), _single, note=_single_note),
     "tree": _Kind("tree,DEPTH,FANOUT", (1, 1), _tree_nodes, _tree),
     "linear": _Kind("linear,SWITCHES", (1,), lambda count: 2 * count, _linear),
-    "ring": _Kind("ring,SWITCHES", (3,), lambda count: 2 * count, _ring),
-    "fat-tree": _Kind("fat-tree,PORTS", (2,), lambda k: k**3 // 4 + 5 * k * k // 4, _fat_tree, even=True),
+    "ring": _Kind(
+        "ring,SWITCHES",
+        (3,),
+        lambda count: 2 * count,
+        _ring,
+        most=(100, "in a larger ring frames would go round before its spanning tree is found"),
+    ),
+    "fat-tree": _Kind(
+        "fat-tree,PORTS",
+        (2,),
+        lambda k: k**3 // 4 + 5 * k * k // 4,
+        _fat_tree,
+        even=True,
+        most=(32, "each of its edge routers has a route to each other one, which would be too many"),
+    ),
 }
 """The kinds of topology that can be asked for."""
 

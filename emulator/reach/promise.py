@@ -8,6 +8,7 @@ of the lab do to routes and filters is not known here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -121,6 +122,21 @@ class Ways:
         near = [address.ip for address in own if step[1] in address.network]
         return next(iter(near or [address.ip for address in own]), None)
 
+    def steps(self, sender: str, receiver: str, destination: AnyAddress) -> tuple[tuple[str, str], ...]:
+        """Which node must find which neighbour for a request and its reply: those on the way there, and those on the
+        way back where that is another one. On the same way back each has just been asked by the one that it looks
+        for, and knows it (RFC 826, "Packet Reception")."""
+        way = self.walk(sender, destination)
+        if way is None:
+            return ()
+        there = list(itertools.pairwise([sender, *(hop.router for hop in way[0]), way[1]]))
+        source = self.source(sender, destination)
+        back = self.walk(receiver, source) if source else None
+        if back is not None:
+            pairs = itertools.pairwise([receiver, *(hop.router for hop in back[0]), back[1]])
+            there += [(one, other) for one, other in pairs if (other, one) not in there]
+        return tuple(there)
+
     def promised(self, sender: str, receiver: str, destination: AnyAddress) -> bool:
         """Whether the request arrives and the reply comes back."""
         source = self.source(sender, destination)
@@ -185,13 +201,12 @@ def _dropped(node: Node, hop: _Hop, source: AnyAddress, destination: AnyAddress,
     return new and source.version == 4 and hop.into in node.firewall.untrusted
 
 
-def promised_rows(lab: ResolvedLab, scheme: Scheme, leases: Leases) -> tuple[bytes, ...]:
+def promised_rows(lab: ResolvedLab, scheme: Scheme, ways: Ways) -> tuple[bytes, ...]:
     """A row for each host with `1` for each host that it is promised to reach, `0` for the others, `-` for itself.
 
     Hosts that have their addresses in the same subnets and the same routes differ in nothing but the last digits, so
     the way is walked once for two such kinds of host, unless there are routes for parts of a subnet.
     """
-    ways = Ways(lab, leases)
     addresses = [ip_address(bytes.fromhex(endpoint.address)) for endpoint in scheme.endpoints]
     small = {route.to for node in lab.nodes.values() for route in node.routes if route.to is not None}
     kinds: list[object] = []

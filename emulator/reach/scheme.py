@@ -33,12 +33,14 @@ class Scheme:
         stations: the nodes that take part; hosts come first, then routers, which are neighbours and are not asked.
         hosts: how many of the stations are hosts.
         endpoints: all addresses of all stations.
+        shared: the endpoints whose address is not at their station alone.
     """
 
     nonce: str
     stations: tuple[str, ...]
     hosts: int
     endpoints: tuple[Endpoint, ...]
+    shared: tuple[int, ...] = ()
 
     @cached_property
     def own(self) -> list[dict[str, int]]:
@@ -108,7 +110,7 @@ class Scheme:
     def from_json(data: Mapping[str, Any]) -> Scheme:
         """What `to_json` made plain data of."""
         endpoints = tuple(Endpoint(**each) for each in data["endpoints"])
-        return Scheme(data["nonce"], tuple(data["stations"]), data["hosts"], endpoints)
+        return Scheme(data["nonce"], tuple(data["stations"]), data["hosts"], endpoints, tuple(data["shared"]))
 
 
 def blocks(count: int, size: int) -> list[tuple[range, range]]:

@@ -7,7 +7,10 @@ Sockets of a million pairs and the neighbour table of the kernel are what it has
 - The neighbour table has room for 1,024 entries on many machines (`gc_thresh3`), for all namespaces together. Where a
   lab needs few, its own ARP makes them, and those that are new are removed at the end. Where it needs more, entries are
   pinned, a block of pairs at a time: permanent ones are not counted against that limit. Entries that the lab has
-  already are left as they are, and used. Afterwards each host has to find another one, and be found, without pins.
+  already are left as they are, and used. Afterwards hosts and routers have to find each other without pins
+  (`emulator.reach.resolution`, `emulator.reach.routed`).
+
+A pair that is lost while that table is full, by whatever labs, is asked again, and is in doubt when it stays full.
 """
 
 from __future__ import annotations
@@ -22,16 +25,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import IPv4Interface, IPv6Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolved import AnyInterface, ResolvedLab
+from emulator.reach import routed
+from emulator.reach.capacity import room, setting
 from emulator.reach.echo import NONCE_OCTETS
-from emulator.reach.promise import promised_rows
-from emulator.reach.resolution import unresolved
+from emulator.reach.promise import Ways, promised_rows
+from emulator.reach.resolution import Pair, unresolved
 from emulator.reach.scheme import Endpoint, Scheme, blocks
 from emulator.verify.matrix import ANSWERED, SILENT, UNTESTED, Matrix
 
@@ -45,6 +50,11 @@ _WORKERS_MOST: Final = 4
 _PAIRS_A_WORKER: Final = 2_000
 _AT_ONCE: Final = 64
 """Pairs that a worker asks at the same time without pins: each makes two entries."""
+
+_FULL_MOST: Final = 3
+"""How often pairs are asked that are lost while the machine has no room for their entries or requests."""
+
+_NO_MEMORY: Final = "the machine had no memory for their requests"
 
 _END_S: Final = 10.0
 
@@ -116,18 +126,21 @@ class Workers:
             self._send(number, {"do": do, **values})
         return [self.answer(number) for number in range(len(self))]
 
-    def share(self, do: str, tasks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Have `tasks` done, each by the worker that is free first; gives the answers as they come."""
+    def share(
+        self, do: str, tasks: Sequence[dict[str, Any]], numbers: Sequence[int] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Have `tasks` done, each by the worker that is free first, of all or of those with the given numbers; gives
+        the answers as they come."""
         import selectors
 
         waiting = iter(tasks)
         busy = 0
         with selectors.DefaultSelector() as selector:
-            for number, process in enumerate(self._processes):
-                task = next(waiting, None)
-                if task is not None and process.stdout:
+            for number in range(len(self)) if numbers is None else numbers:
+                task, stream = next(waiting, None), self._processes[number].stdout
+                if task is not None and stream:
                     self._send(number, {"do": do, **task})
-                    selector.register(process.stdout, selectors.EVENT_READ, number)
+                    selector.register(stream, selectors.EVENT_READ, number)
                     busy += 1
             while busy:
                 for key, _ in selector.select():
@@ -156,7 +169,8 @@ class Workers:
         """
         stream = self._processes[number].stdout
         line = stream.readline() if stream else b""
-        answer: dict[str, Any] = json.loads(line) if line else {"error": f"the lab {self._directory.name} has ended"}
+        ended = {"error": f"the lab {self._directory.name} has ended"}
+        answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else ended  # it was killed in mid-line
         if "error" in answer:
             raise CommandFailed(f"the pairs cannot be tested: {answer['error']}")
         return answer
@@ -187,15 +201,22 @@ def reach(lab: ResolvedLab, directory: Path, *, version: int | None = None, bus:
         )
     possible = len(hosts) * (len(hosts) - 1)
     count = max(1, min(len(os.sched_getaffinity(0)), _WORKERS_MOST, possible // _PAIRS_A_WORKER))
-    with _alone(directory), Workers(directory, names, count) as workers:
-        survey = workers.all("survey")[0]["nodes"]
-        leases = _leases(lab, survey)
-        scheme = scheme_of(lab, names, len(hosts), survey, leases, version)
-        workers.all("scheme", scheme=scheme.to_json())
-        promised = promised_rows(lab, scheme, leases)
-        lost, natural = _test(workers, scheme, bus or Bus())
-    rows = _rows(scheme, lost, promised)
-    return Matrix(lab.name, tuple(hosts), rows, promised, round(time.monotonic() - began, 3), natural)
+    bus = bus or Bus()
+    switches = [node.name for node in lab.nodes.values() if node.kind == "switch"]
+    with _alone(directory):
+        bus.emit(Event("pairs", f"looking at {len(names):,} nodes"))
+        with Workers(directory, [*names, *switches], count) as workers:
+            survey = workers.all("survey")[0]["nodes"]
+            leases = _leases(lab, survey)
+            scheme = scheme_of(lab, names, len(hosts), survey, leases, version)
+            workers.all("scheme", scheme=scheme.to_json())
+            ways = Ways(lab, leases)
+            promised = promised_rows(lab, scheme, ways)
+            test = _Test(workers, scheme, ways, promised, bus)
+            test.run()
+    rows = _rows(scheme, test.asked, test.lost, promised)
+    seconds = round(time.monotonic() - began, 3)
+    return Matrix(lab.name, tuple(hosts), rows, promised, seconds, test.natural, test.doubt)
 
 
 @contextlib.contextmanager
@@ -248,40 +269,154 @@ def scheme_of(
                 if version in (None, address.version):
                     subnet = f"{interface.segment}|{address.network}"
                     endpoints.append(Endpoint(number, subnet, address.version, address.ip.packed.hex(), mac, index))
-    return Scheme(secrets.token_hex(NONCE_OCTETS), tuple(names), hosts, tuple(endpoints))
+    where: dict[str, list[str]] = {}
+    for name, seen in survey.items():
+        for _, address, _ in seen["addresses"]:
+            where.setdefault(address, []).append(name)
+    shared = (
+        number for number, endpoint in enumerate(endpoints) if where.get(endpoint.address) != [names[endpoint.station]]
+    )
+    return Scheme(secrets.token_hex(NONCE_OCTETS), tuple(names), hosts, tuple(endpoints), tuple(shared))
 
 
-def _test(workers: Workers, scheme: Scheme, bus: Bus) -> tuple[dict[int, set[int]], bool]:
-    """Sender → receivers that do not answer; and whether the lab's own ARP was enough for all of it."""
-    natural = entries_needed(scheme) <= NATURAL_MOST
-    hosts = range(scheme.hosts)
-    size = len(hosts) if natural else max(8, min(_TILE_MOST, -(-len(hosts) // 4)))
-    if not natural:
-        workers.ask(0, "pin_routers")
-        workers.ask(0, "warm")
-    tasks = [
-        {"first": (one.start, one.stop), "second": (other.start, other.stop), "pinned": not natural}
-        for one, other in blocks(len(hosts), size)
-    ]
-    total, done = len(hosts) * (len(hosts) - 1), 0
-    for answer in workers.share("block", tasks):
-        done += answer["tested"]
-        bus.emit(Event("pairs", f"{done:,} of {total:,} pairs asked", done, total))
-    lost: dict[int, set[int]] = {}
-    for answer in workers.all("finish", pinned=not natural):
-        for sender, receivers in answer["lost"].items():
-            lost.setdefault(int(sender), set()).update(receivers)
-    if natural:
-        workers.ask(0, "forget")
-        return lost, natural
+class _Test:
+    """One test of all pairs.
 
-    def ask(pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    Attributes:
+        asked: a row for each sender with `1` for each receiver that it asked.
+        lost: sender → receivers that do not answer.
+        natural: whether the lab's own ARP was enough for all of it.
+        doubt: why the machine and not the lab may have lost pairs, or nothing.
+    """
+
+    def __init__(self, workers: Workers, scheme: Scheme, ways: Ways, promised: Sequence[bytes], bus: Bus) -> None:
+        self._workers = workers
+        self._scheme = scheme
+        self._ways = ways
+        self._promised = promised
+        self._bus = bus
+        self._resolved = 0
+        self.natural = entries_needed(scheme) <= NATURAL_MOST
+        self.asked = [bytearray([UNTESTED]) * scheme.hosts for _ in range(scheme.hosts)]
+        self.lost: dict[int, set[int]] = {}
+        self.doubt = ""
+
+    def run(self) -> None:
+        """Ask all pairs."""
+        hosts, workers, pinned = self._scheme.hosts, self._workers, not self.natural
+        size = hosts if self.natural else max(8, min(_TILE_MOST, -(-hosts // 4)))
+        total, done = hosts * (hosts - 1), 0
+        self._bus.emit(Event("pairs", f"0 of {total:,} pairs asked"))
+        if pinned:
+            workers.ask(0, "pin_routers")
+            workers.ask(0, "warm")
+        tasks = [
+            {"first": (one.start, one.stop), "second": (other.start, other.stop), "pinned": pinned}
+            for one, other in blocks(hosts, size)
+        ]
+        for answer in workers.share("block", tasks):
+            self._note(answer)
+            done += answer["tested"]
+            self._bus.emit(Event("pairs", f"{done:,} of {total:,} pairs asked", done, total))
+        self._finish(pinned=pinned)
+        if self.natural:
+            workers.ask(0, "forget")
+            return
+        certain = any(self._promised[a][b] == ANSWERED for a, receivers in self.lost.items() for b in receivers)
+        workers.ask(0, "unpin_routers")
+        for found in (unresolved(self._scheme, self.lost, self._near), self._routed()):
+            for sender, receivers in found.items():
+                self.lost.setdefault(sender, set()).update(receivers)
+        if certain:
+            self.doubt = ""
+
+    def _note(self, answer: Mapping[str, Any]) -> None:
+        """That a worker has asked the pairs of a block; as many as it should."""
+        first, second = range(*answer["first"]), range(*answer["second"])
+        wanted = 0
+        for senders, receivers in ((first, second), (second, first)) if first != second else ((first, second),):
+            for sender in senders:
+                self.asked[sender][receivers.start : receivers.stop] = bytes([ANSWERED]) * len(receivers)
+                wanted += len(self._scheme.targets(sender, receivers))
+        if answer["tested"] != wanted:
+            raise CommandFailed(f"the pairs cannot be tested: {answer['tested']:,} were asked instead of {wanted:,}")
+
+    def _finish(self, *, pinned: bool) -> None:
+        """Ask those again that did not answer, and once more while the machine had no room for it."""
+        for _ in range(_FULL_MOST):
+            self._bus.emit(Event("pairs", "asking those again that did not answer"))
+            full = tables_full()
+            answers = self._workers.all("finish", pinned=pinned)
+            self.lost = {}
+            for answer in answers:
+                for sender, receivers in answer["lost"].items():
+                    self.lost.setdefault(int(sender), set()).update(receivers)
+            starved = any(answer["starved"] for answer in answers)
+            if not self.lost or not (starved or (not pinned and tables_full() != full)):
+                return
+        self.doubt = _NO_MEMORY if starved else _full_table()
+
+    def _near(self, pairs: Sequence[Pair]) -> set[Pair]:
         parts = [{"pairs": pairs[start : start + _AT_ONCE]} for start in range(0, len(pairs), _AT_ONCE)]
-        return {tuple(pair) for answer in workers.share("resolve", parts) for pair in answer["failed"]}
+        return self._resolve(parts, range(len(self._workers)))
 
-    for sender, receivers in unresolved(scheme, lost, ask).items():
-        lost.setdefault(sender, set()).update(receivers)
-    return lost, natural
+    def _routed(self) -> dict[int, set[int]]:
+        stations, endpoints = self._scheme.stations, self._scheme.endpoints
+
+        def steps(sender: int, receiver: int) -> Sequence[routed.Step]:
+            target = self._scheme.target(sender, receiver)
+            if target is None:
+                return ()
+            address = ip_address(bytes.fromhex(endpoints[target].address))
+            return self._ways.steps(stations[sender], stations[receiver], address)
+
+        return routed.unrouted(self._scheme, self.lost, steps, self._far)
+
+    def _far(self, pairs: Sequence[tuple[Pair, Sequence[routed.Step]]]) -> set[Pair]:
+        parts = [
+            {
+                "pairs": [pair for pair, _ in part],
+                "nodes": sorted({node for _, steps in part for step in steps for node in step}),
+            }
+            for part in routed.parts(pairs)
+        ]
+        return self._resolve(parts, (0,))  # one at a time: they share routers, and clear their tables
+
+    def _resolve(self, parts: Sequence[dict[str, Any]], workers: Sequence[int]) -> set[Pair]:
+        """Ask without pinned entries, and once more while the machine had no room for it."""
+        failed: set[Pair] = set()
+        for turn in range(_FULL_MOST):
+            full, failed = tables_full(), set()
+            for answer in self._workers.share("resolve", parts, workers):
+                failed.update(tuple(pair) for pair in answer["failed"])
+                self._resolved += answer["asked"]
+                said = f"{self._resolved:,} pairs asked by ARP and neighbour discovery of the lab's own"
+                self._bus.emit(Event("pairs", said))
+            if not failed or tables_full() == full:
+                break
+            if turn == _FULL_MOST - 1:
+                self.doubt = _full_table()
+            parts = [{**part, "pairs": left} for part in parts
+                     if (left := [pair for pair in part["pairs"] if tuple(pair) in failed])]  # fmt: skip
+        return failed
+
+
+def tables_full() -> int:
+    """How often the kernel has found no room for a neighbour entry, for whatever lab (`table_fulls` in
+    linux/neighbour.h); 0 where it does not say."""
+    count = 0
+    for name in ("arp_cache", "ndisc_cache"):
+        with contextlib.suppress(OSError, ValueError):
+            heads, *lines = Path("/proc/net/stat", name).read_text(encoding="ascii").splitlines()
+            place = heads.split().index("table_fulls")
+            count += sum(int(line.split()[place], 16) for line in lines)
+    return count
+
+
+def _full_table() -> str:
+    limits = {setting(version): room(version) for version in (4, 6)}
+    known = ", ".join(f"{name}={limit}" for name, limit in limits.items() if limit is not None)
+    return f"the machine's neighbour table was full{f' ({known})' if known else ''}, of all labs together"
 
 
 def entries_needed(scheme: Scheme) -> int:
@@ -293,12 +428,14 @@ def entries_needed(scheme: Scheme) -> int:
     return sum(count * (count - 1) for count in members.values()) + sum(1 for _ in scheme.routers())
 
 
-def _rows(scheme: Scheme, lost: Mapping[int, set[int]], promised: Sequence[bytes]) -> tuple[bytes, ...]:
+def _rows(
+    scheme: Scheme, asked: Sequence[bytearray], lost: Mapping[int, set[int]], promised: Sequence[bytes]
+) -> tuple[bytes, ...]:
     plain = all(len(scheme.by_version[host]) == 1 for host in range(scheme.hosts))
     versions = {version for host in range(scheme.hosts) for version in scheme.by_version[host]}
     rows = []
     for sender in range(scheme.hosts):
-        row = bytearray([ANSWERED]) * scheme.hosts
+        row = bytearray(asked[sender])
         for receiver in lost.get(sender, ()):
             row[receiver] = SILENT
         if not plain or len(versions) > 1:

@@ -10,6 +10,7 @@ standard input ends, whatever it was doing ends, and the neighbour entries that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -19,17 +20,16 @@ import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from emulator.errors import WirelabError
 from emulator.reach.mmsg import BATCH, Inbox, Outbox
-from emulator.reach.neighbours import OURS, Pin, RouteSocket, pin, removal
+from emulator.reach.neighbours import OURS, Pin, pin, removal
+from emulator.reach.places import Places
 from emulator.reach.scheme import Scheme
-from emulator.run import kernel
-from emulator.run.control import Control, enter_user
+from emulator.run.control import Control
 
 Work = Mapping[int, Sequence[int]]
 """Sender → the endpoints that it asks."""
@@ -46,74 +46,7 @@ LATER_PATIENCES_S: Final = (0.1, 0.4, 1.0)
 _AGAIN_AT_LEAST: Final = 2048
 _UNPINNED_AT_ONCE: Final = 64
 _AGAIN_PARTS: Final = 8
-_RECEIVE_OCTETS: Final = 1 << 20
-_ICMP_FILTER, _ICMP6_FILTER = 1, 1
-_SOL_RAW: Final = 255
-_REQUEST: Final = {4: 8, 6: 128}
-_REPLY: Final = {4: 0, 6: 129}
-
-
-class Station:
-    """The sockets of one node."""
-
-    def __init__(self, versions: Iterable[int]) -> None:
-        """Open them in the network namespace in which this thread is."""
-        self.routes = RouteSocket()
-        self.raw = {version: _raw_socket(version, _REPLY[version]) for version in versions}
-        self.witness: dict[int, socket.socket] = {}
-
-    def close(self) -> None:
-        """Give them back."""
-        self.routes.close()
-        for sock in (*self.raw.values(), *self.witness.values()):
-            sock.close()
-
-
-def _raw_socket(version: int, heard: int) -> socket.socket:
-    """A raw socket that hears messages of the type `heard` alone (raw(7), RFC 3542 section 3.2)."""
-    kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-    if version == 4:
-        sock = socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP)
-        sock.setsockopt(_SOL_RAW, _ICMP_FILTER, (0xFFFFFFFF & ~(1 << heard)).to_bytes(4, sys.byteorder))
-    else:
-        sock = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_ICMPV6)
-        words = [0xFFFFFFFF] * 8
-        words[heard >> 5] &= ~(1 << (heard & 31))
-        octets = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, octets)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_OCTETS)
-    return sock
-
-
-class Places:
-    """The nodes' network namespaces, and the sockets in them, which are opened when they are needed."""
-
-    def __init__(self, control: Control, names: Sequence[str]) -> None:
-        self._networks = control.node_networks(names)
-        enter_user(control.own_spaces())
-        self._open: dict[str, Station] = {}
-        self.versions: dict[str, tuple[int, ...]] = {}
-
-    def __getitem__(self, name: str) -> Station:
-        if name not in self._open:
-            kernel.setns(self._networks[name], kernel.CLONE_NEWNET)
-            self._open[name] = Station(self.versions.get(name, ()))
-        return self._open[name]
-
-    def witness(self, name: str, version: int) -> socket.socket:
-        """A socket that hears the echo requests that arrive at a node."""
-        station = self[name]
-        if version not in station.witness:
-            kernel.setns(self._networks[name], kernel.CLONE_NEWNET)
-            station.witness[version] = _raw_socket(version, _REQUEST[version])
-        return station.witness[version]
-
-    def reopen(self, versions: Mapping[str, tuple[int, ...]]) -> None:
-        """From now on open raw sockets for these IP versions; what is open is closed."""
-        for station in self._open.values():
-            station.close()
-        self._open.clear()
-        self.versions = dict(versions)
+_NO_ROOM: Final = {errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN}
 
 
 class Ended(Exception):  # noqa: N818 — it names an event, not a kind of mistake
@@ -132,19 +65,22 @@ class Worker:
         self._addresses: list[bytes] = []
         self._pins: list[Pin] = []
         self._shared: set[int] = set()
-        """Endpoints whose address another has too: a reply may be the other's, so the request must be seen here."""
+        """Endpoints whose address is elsewhere too: a reply may be from there, so the request must be seen here."""
         self._subnets: list[str] = []
         self._outboxes: dict[int, Outbox] = {}
         self._inboxes: dict[int, Inbox] = {}
         self._held: dict[int, list[int]] = {}
         self._lost: dict[int, list[int]] = {}
-        self._tested = 0
+        self._starved = 0
+        """Requests of late for which the kernel had no room."""
 
     def serve(self, lines: Iterator[dict[str, Any]]) -> None:
         """Answer each message, until they end."""
         try:
             for message in lines:
-                _say(getattr(self, "do_" + message.pop("do"))(**message))
+                answer = getattr(self, "do_" + message.pop("do"))(**message)
+                self._places.check()  # what a lab that is down answered is not worth knowing
+                _say(answer)
         finally:
             self._unpin(self._held)
 
@@ -169,8 +105,7 @@ class Worker:
         self._nonce = bytes.fromhex(made.nonce)
         self._addresses = [bytes.fromhex(endpoint.address) for endpoint in made.endpoints]
         self._subnets = [endpoint.subnet for endpoint in made.endpoints]
-        count = Counter(self._addresses)
-        self._shared = {number for number, address in enumerate(self._addresses) if count[address] > 1}
+        self._shared = set(made.shared)
         self._pins = [
             pin(number, self._addresses[number], bytes.fromhex(endpoint.mac))
             for number, endpoint in enumerate(made.endpoints)
@@ -194,6 +129,12 @@ class Worker:
         self._held = self._pin(wanted)
         return {"pinned": sum(map(len, self._held.values()))}
 
+    def do_unpin_routers(self) -> dict[str, Any]:
+        """Remove these."""
+        held, self._held = self._held, {}
+        self._unpin(held)
+        return {"ok": True}
+
     def do_warm(self) -> dict[str, Any]:
         """Let one host of each subnet hear of all others, so that switches know where everybody is and have nothing to
         flood."""
@@ -213,18 +154,18 @@ class Worker:
         work = {sender: self._scheme.targets(sender, other) for sender in one}
         if one != other:
             work |= {sender: self._scheme.targets(sender, one) for sender in other}
-        self._tested += sum(map(len, work.values()))
         lost = self._attempt(work, FIRST_PATIENCE_S, pinned=pinned)
         for sender, endpoints in lost.items():
             self._lost.setdefault(sender, []).extend(endpoints)
-        return {"tested": sum(map(len, work.values()))}
+        return {"first": first, "second": second, "tested": sum(map(len, work.values()))}
 
     def do_finish(self, pinned: bool) -> dict[str, Any]:
         """Ask again whom no reply came from, each time with more patience; what is unanswered then is the result."""
-        lost = self._again(self._lost, pinned=pinned)
+        self._lost = self._again(self._lost, pinned=pinned)
+        starved = self._starved
         if pinned:
-            lost = self._without_pins(lost)
-        return {"tested": self._tested, "lost": self._pairs(lost)}
+            self._lost = self._without_pins(self._lost)
+        return {"lost": self._pairs(self._lost), "starved": starved}
 
     def _without_pins(self, lost: Work) -> dict[int, list[int]]:
         """Ask those pairs again that have an entry of the lab's own on one side. It may be one that the other side's
@@ -250,9 +191,10 @@ class Worker:
         endpoint = self._scheme.endpoints[own]
         return (endpoint.index, self._addresses[other]) in self._known[self._scheme.stations[endpoint.station]]
 
-    def do_resolve(self, pairs: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    def do_resolve(self, pairs: Sequence[tuple[int, int]], nodes: Sequence[str] = ()) -> dict[str, Any]:
         """Ask without pinned entries, so that the lab's own ARP or neighbour discovery finds the way; forget what they
-        found. `pairs` are senders and endpoints in one subnet; the answer has those without a reply."""
+        found. `pairs` are senders and endpoints, `nodes` those on the way to other subnets; the answer has the pairs
+        without a reply."""
         work: dict[int, list[int]] = {}
         for sender, endpoint in pairs:
             work.setdefault(sender, []).append(endpoint)
@@ -260,12 +202,17 @@ class Worker:
             lost = self._again(work, pinned=False)
         finally:
             self._forget_pairs(work)
-        return {"failed": [(sender, endpoint) for sender, endpoints in lost.items() for endpoint in endpoints]}
+            self._forget(nodes)
+        failed = [(sender, endpoint) for sender, endpoints in lost.items() for endpoint in endpoints]
+        return {"asked": len(pairs), "failed": failed}
 
     def do_forget(self) -> dict[str, Any]:
         """Remove the neighbour entries that have come since the survey, but for permanent ones, which somebody gave."""
+        return {"forgotten": self._forget(self._names)}
+
+    def _forget(self, names: Iterable[str]) -> int:
         count = 0
-        for name in self._names:
+        for name in names:
             routes = self._places[name].routes
             fresh = [
                 entry
@@ -274,7 +221,7 @@ class Worker:
             ]
             routes.send([removal(entry) for entry in fresh])
             count += len(fresh)
-        return {"forgotten": count}
+        return count
 
     def _pairs(self, work: Work) -> dict[int, list[int]]:
         stations = [endpoint.station for endpoint in self._scheme.endpoints]
@@ -288,9 +235,11 @@ class Worker:
             before = sum(map(len, lost.values()))
             patience = LATER_PATIENCES_S[min(turn, len(LATER_PATIENCES_S) - 1)]
             left: dict[int, list[int]] = {}
+            self._starved = 0
             for part in _parts(lost, max(_AGAIN_AT_LEAST, before // _AGAIN_PARTS)):
                 if select.select([0], [], [], 0)[0]:
                     raise Ended
+                self._places.check()
                 for sender, endpoints in self._attempt(part, patience, pinned=pinned).items():
                     left.setdefault(sender, []).extend(endpoints)
             lost = left
@@ -344,7 +293,8 @@ class Worker:
                 outbox, inbox = self._outboxes[version], self._inboxes[version]
                 outbox.address_to(sender)
                 for start in range(0, len(mine), BATCH):
-                    outbox.send(sock, mine[start : start + BATCH])
+                    refused = outbox.send(sock, mine[start : start + BATCH])
+                    self._starved += sum(number in _NO_ROOM for number in refused.values())
                     left.difference_update(inbox.receive(sock, sender))
         return missing
 
@@ -472,8 +422,8 @@ def main(arguments: Sequence[str]) -> int:
         names = first["nodes"]
         with Control(Path(arguments[0])) as control:
             places = Places(control, names)
-        _say({"ready": True})
-        Worker(places, names).serve(lines)
+            _say({"ready": True})
+            Worker(places, names).serve(lines)
     except Ended:
         return 1
     except (WirelabError, OSError) as error:

@@ -62,7 +62,7 @@ class Control:
         """
         try:
             kernel.send_message(self._socket, json.dumps({"do": do, **values}).encode(), fds)
-            payload, received = kernel.receive_message(self._socket)
+            payload, received = kernel.receive_message(self._socket, long=True)
         except OSError:
             payload, received = b"", []
         if not payload:
@@ -117,7 +117,14 @@ class Control:
 
     def services(self) -> list[dict[str, Any]]:
         """The lab's services and how those that ended ended."""
-        answer, _ = self.ask("services")
+        return self._services(None, None)
+
+    def service(self, node: str, service: str) -> dict[str, Any] | None:
+        """The same of one service; None where it was never started."""
+        return next(iter(self._services(node, service)), None)
+
+    def _services(self, node: str | None, service: str | None) -> list[dict[str, Any]]:
+        answer, _ = self.ask("services", node=node, service=service)
         services: list[dict[str, Any]] = answer["services"]
         return services
 

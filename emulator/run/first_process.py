@@ -163,7 +163,7 @@ class Init:
     def _serve(self, client: socket.socket) -> None:
         fds: list[int] = []
         try:
-            payload, fds = kernel.receive_message(client)
+            payload, fds = kernel.receive_message(client, long=True)
             if not payload:
                 raise ConnectionResetError
             request = json.loads(payload)
@@ -181,8 +181,11 @@ class Init:
             for descriptor in fds:
                 if descriptor not in kept and descriptor not in self.kept:
                     os.close(descriptor)
-        with contextlib.suppress(OSError):
+        try:
             kernel.send_message(client, json.dumps(answer).encode(), beside)
+        except OSError:  # it would wait for ever
+            self.selector.unregister(client)
+            client.close()
 
     def _answer(self, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], tuple[int, ...]]:
         what = request["do"]
@@ -223,8 +226,7 @@ class Init:
         if what == "end-service":
             return self._end_service(request)
         if what == "services":
-            self._reap()
-            return {"ok": True, "services": [service.as_json() for service in self.services.values()]}, ()
+            return {"ok": True, "services": self._services(request.get("node"), request.get("service"))}, ()
         if what == "epoch":
             return {"ok": True, "epoch": self.epoch}, ()
         if what == "freeze":
@@ -260,6 +262,14 @@ class Init:
         if service.status is None:
             os.killpg(service.pid, int(request["signal"]))
         return {"ok": True}, ()
+
+    def _services(self, node: str | None, name: str | None) -> list[dict[str, Any]]:
+        """The services, or the one that is asked for, if it was ever started."""
+        self._reap()
+        if node is None or name is None:
+            return [service.as_json() for service in self.services.values()]
+        service = self.services.get((node, name))
+        return [service.as_json()] if service else []
 
     def _add_containers(self, nodes: list[dict[str, Any]], fds: list[int]) -> tuple[dict[str, Any], tuple[int, ...]]:
         each = len(spawn.Spaces._fields) - 1

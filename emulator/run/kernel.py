@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -62,6 +63,12 @@ _AT_RECURSIVE = 0x8000
 
 FDS_A_MESSAGE = 200
 """File descriptors sent in one message; the kernel takes at most 253 (SCM_MAX_FD)."""
+
+MESSAGE_OCTETS = 64 << 10
+"""Octets of a message that are sent as such."""
+
+_IN_MEMORY = b"in memory"
+"""What is sent in the place of a longer message, which is in the last of the files beside it. No JSON looks like it."""
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 # The same numbers on all architectures but Alpha (asm-generic/unistd.h, linux/mount.h).
@@ -221,17 +228,46 @@ def _change_sets(change: Callable[[int, int, int], tuple[int, int, int]]) -> Non
 
 
 def send_message(sock: socket.socket, payload: bytes, fds: tuple[int, ...] = ()) -> None:
-    """Send one message on a SOCK_SEQPACKET socket, with file descriptors beside it."""
+    """Send one message on a SOCK_SEQPACKET socket, with file descriptors beside it.
+
+    A message must fit the socket's buffer as a whole (`wmem_default`, socket(7)); a long one goes as a file in memory.
+    """
+    if len(payload) <= MESSAGE_OCTETS:
+        _send(sock, payload, fds)
+        return
+    memory = os.memfd_create("message", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(payload)
+        _send(sock, _IN_MEMORY, (*fds, memory))
+    finally:
+        os.close(memory)
+
+
+def _send(sock: socket.socket, payload: bytes, fds: tuple[int, ...]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     sock.sendmsg([payload], ancillary)
 
 
-def receive_message(sock: socket.socket, limit: int = 1 << 20) -> tuple[bytes, list[int]]:
-    """Receive one message and the descriptors that came with it. An empty payload means that the peer is gone."""
-    space = socket.CMSG_SPACE(FDS_A_MESSAGE * struct.calcsize("i"))
-    payload, ancillary, _flags, _address = sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
+def receive_message(sock: socket.socket, limit: int = 1 << 20, *, long: bool = False) -> tuple[bytes, list[int]]:
+    """Receive one message and the descriptors that came with it. An empty payload means that the peer is gone.
+
+    With `long` it may be in a file, which only a peer that is trusted can be asked to have made well.
+    """
+    space = socket.CMSG_SPACE((FDS_A_MESSAGE + 1) * struct.calcsize("i"))
+    payload, ancillary, flags, _address = sock.recvmsg(limit, space, socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return payload, list(fds)
+    if flags & socket.MSG_CTRUNC:  # this process may not open as many files as came
+        for descriptor in fds:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    if not long or payload != _IN_MEMORY or not fds:
+        return payload, list(fds)
+    memory = fds.pop()
+    try:
+        return os.pread(memory, os.fstat(memory).st_size, 0), list(fds)
+    finally:
+        os.close(memory)

@@ -38,6 +38,7 @@ class Matrix:
         promised: the same of what the lab file says: `1` there is a way there and back, `0` there is none.
         seconds: how long the test took.
         natural: whether all pairs found each other by the lab's own ARP or neighbour discovery.
+        doubt: why the machine and not the lab may have lost pairs; nothing where it did not.
     """
 
     lab: str
@@ -46,6 +47,7 @@ class Matrix:
     promised: tuple[bytes, ...]
     seconds: float
     natural: bool = True
+    doubt: str = ""
 
     @cached_property
     def pairs(self) -> int:
@@ -56,6 +58,16 @@ class Matrix:
     def lost(self) -> int:
         """Pairs that the lab promises and that do not answer."""
         return sum(1 for _ in self.lost_pairs())
+
+    @cached_property
+    def unasked(self) -> int:
+        """Pairs that the lab promises and that were not asked."""
+        return sum(
+            answer == UNTESTED and promise == ANSWERED
+            for row, promises in zip(self.rows, self.promised, strict=True)
+            if row != promises
+            for answer, promise in zip(row, promises, strict=True)
+        )
 
     @cached_property
     def unpromised(self) -> int:
@@ -149,6 +161,12 @@ def result(matrix: Matrix) -> Result:
     if not matrix.pairs:
         nothing = f"nothing was proved: the lab promises no pair of its {len(matrix.nodes):,} hosts an answer"
         return Result("pairs", "network", Verdict.UNKNOWN, nothing)
+    if matrix.unasked and matrix.unasked == matrix.lost:
+        some = f"nothing was proved: {matrix.unasked:,} of {matrix.pairs:,} pairs were not asked"
+        return Result("pairs", "network", Verdict.UNKNOWN, some)
+    if matrix.lost and matrix.doubt:
+        text = f"{matrix.pairs - matrix.lost:,} of {matrix.pairs:,} pairs answered, and the others may be able to: "
+        return Result("pairs", "network", Verdict.UNKNOWN, text + matrix.doubt)
     pairs = f"pair{'' if matrix.pairs == 1 else 's'}"
     text = f"{matrix.pairs - matrix.lost:,} of {matrix.pairs:,} {pairs} of {len(matrix.nodes):,} hosts answered"
     return Result("pairs", "network", Verdict.PASS if matrix.success else Verdict.FAIL, text)

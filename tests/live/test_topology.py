@@ -43,6 +43,18 @@ def test_a_generated_lab(
     nothing_left()
 
 
+def test_a_ring_has_its_tree_when_it_is_up(user: Person, lab_name: str) -> None:
+    """The first thing that is asked of it is answered: no port is still listening, and no frame goes round."""
+    user.wirelab("up", "--topology", "ring,30", "--name", lab_name)
+    try:
+        assert user.json("verify", lab_name)["lost"] == 0
+        states = user.wirelab("exec", lab_name, "s*", "--", "bridge", "link", "show").stdout
+        assert states.count("state blocking") == 1
+        assert states.count("state forwarding") == 30 * 3 - 1
+    finally:
+        user.wirelab("down", lab_name)
+
+
 def test_its_own_name(person: Person) -> None:
     try:
         assert "single-2 is up: 3 nodes, 2 links" in person.wirelab("up", "--topology", "single,2").stdout
@@ -148,7 +160,8 @@ def test_a_measurement(tmp_path: Path) -> None:
     assert done.returncode in (0, 1), done.stderr
     written = json.loads(file.read_text())
     rows = {row["what"]: row for row in written["rows"]}
-    assert rows["up, single, 10 hosts (single,10)"]["ratio"] > 0
+    first = rows["up, single, 10 hosts (single,10)"]
+    assert first["ratio"] == pytest.approx(first["ours"]["median"] / first["other"]["median"], rel=0.01)
     assert rows["up, tree, 100 hosts (tree,2,10)"]["bound"] == "≤ 1.5× + 0.25 s"
     down = rows.get("down, single, 100 hosts: the kernel has everything back")
     assert down["other"]["median"] > 0 if down else "something else on this machine" in written["skipped"]["down"]

@@ -411,10 +411,12 @@ class NetnsHands:
         private = self._root_of(operation.node)
 
         def ended() -> str | None:
-            for service in self._control.services() if operation.service else ():
-                if (service["node"], service["service"]) == (operation.node, operation.service):
-                    return None if service["running"] or service["restarting"] else _ending(service["status"])
-            return "was never started" if operation.service else None
+            if not operation.service:
+                return None
+            service = self._control.service(operation.node, operation.service)
+            if service is None:
+                return "was never started"
+            return None if service["running"] or service["restarting"] else _ending(service["status"])
 
         trouble = waiting.wait_for(operation.condition, private, operation.timeout_s, ended)
         if trouble:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections import Counter, deque
 from ipaddress import IPv4Address
 
@@ -20,6 +19,7 @@ from emulator.lab.generate import parse as parse_words
 from emulator.lab.load import build
 from emulator.lab.resolve import resolve
 from emulator.lab.resolved import Node, ResolvedLab
+from emulator.names import NODES_MAX
 from emulator.plan.compile import compile_plan
 
 WORDS = st.one_of(
@@ -170,7 +170,17 @@ def test_every_node_is_reached_by_cables() -> None:
         ("tree,0,3", "'tree,0,3': DEPTH is at least 1", "expected tree,DEPTH,FANOUT"),
         ("ring,2", "'ring,2': SWITCHES is at least 3", "expected ring,SWITCHES"),
         ("fat-tree,3", "'fat-tree,3': PORTS is an even number", "expected fat-tree,PORTS"),
-        ("fat-tree,64", "'fat-tree,64': a lab has at most 65,535 nodes", None),
+        (
+            "fat-tree,34",
+            "'fat-tree,34': each of its edge routers has a route to each other one, which would be too many",
+            "the largest is fat-tree,32",
+        ),
+        (
+            "ring,101",
+            "'ring,101': in a larger ring frames would go round before its spanning tree is found",
+            "the largest is ring,100",
+        ),
+        ("linear,40000", "'linear,40000': a lab has at most 65,535 nodes", None),
     ],
 )
 def test_wrong_words(words: str, said: str, hint: str | None) -> None:
@@ -180,16 +190,28 @@ def test_wrong_words(words: str, said: str, hint: str | None) -> None:
     assert (caught.value.hint is None) if hint is None else (hint in str(caught.value.hint))
 
 
-@given(text=st.text(alphabet="single,tre-fatring0123456789 \n²", max_size=20))
-def test_any_words_are_understood_or_refused_quickly(text: str) -> None:
-    began = time.perf_counter()
+@given(
+    kind=st.sampled_from(sorted(KINDS)) | st.text(alphabet="single,tre-fatring", max_size=12),
+    numbers=st.lists(st.integers(-2, 12) | st.integers(0, 10**10), max_size=3),
+    end=st.sampled_from(["", "", "", ",", " ", "²", "\n"]),
+)
+def test_any_words_are_understood_or_refused(kind: str, numbers: list[int], end: str) -> None:
+    """Also what would be a lab of a billion hosts, of which nothing is drawn."""
+    text = ",".join((kind, *map(str, numbers))) + end
     try:
         shape = parse_words(text)
-    except UsageError:
-        pass
+    except UsageError as refused:
+        assert refused.exit_status == 2
     else:
-        assert shape.kind in KINDS
-    assert time.perf_counter() - began < 1
+        assert shape.words == text
+        known = KINDS[shape.kind]
+        assert known.nodes(*shape.numbers) <= NODES_MAX
+        assert "\n" not in note(text)
+
+
+@given(WORDS)
+def test_small_numbers_are_understood(text: str) -> None:
+    assert parse_words(text).words == text
 
 
 def test_a_generated_lab_imports_no_model() -> None:

@@ -26,7 +26,7 @@ def scheme(lab: ResolvedLab) -> Scheme:
 
 
 def rows(lab: ResolvedLab) -> list[str]:
-    return [row.decode() for row in promised_rows(lab, scheme(lab), {})]
+    return [row.decode() for row in promised_rows(lab, scheme(lab), Ways(lab, {}))]
 
 
 def home(**router: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_kinds_of_hosts_change_nothing(
     lab = resolved(data.draw(networks))
     made = scheme(lab)
     ways = Ways(lab, {})
-    found = promised_rows(lab, made, {})
+    found = promised_rows(lab, made, ways)
     for sender in range(made.hosts):
         for receiver in range(made.hosts):
             target = made.target(sender, receiver)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,3 +76,20 @@ def test_groups_hold_every_lost_pair_once(count: int, data: st.DataObject) -> No
         if group.both:
             covered |= {(b, a) for a in senders for b in receivers} & lost
     assert covered == lost
+
+
+def test_pairs_that_were_not_asked_prove_nothing() -> None:
+    made = matrix("--", "1-", promised=("-1", "1-"))
+    assert made.unasked == 1
+    assert result(made).verdict is Verdict.UNKNOWN
+    assert result(made).reason == "nothing was proved: 1 of 2 pairs were not asked"
+
+
+def test_pairs_that_the_machine_may_have_lost_are_unknown() -> None:
+    made = replace(matrix("-0", "1-"), doubt="the machine's neighbour table was full")
+    assert result(made).verdict is Verdict.UNKNOWN
+    assert result(made).reason.endswith(
+        "answered, and the others may be able to: the machine's neighbour table was full"
+    )
+    assert result(replace(made, doubt="")).verdict is Verdict.FAIL
+    assert result(replace(matrix("-1", "1-"), doubt="full")).verdict is Verdict.PASS
