@@ -27,7 +27,7 @@ LOG_OCTETS = 8192
 def up(options: argparse.Namespace) -> NoReturn:
     """Bring a lab up and leave it running."""
     from emulator import controller
-    from emulator.commands.consent import agreement
+    from emulator.commands.consent import agreements
     from emulator.commands.progress import progress
 
     began = time.monotonic()
@@ -43,7 +43,7 @@ def up(options: argparse.Namespace) -> NoReturn:
             name=options.name,
             bus=bus,
             backend=options.backend,
-            allow_binds=agreement(options),
+            **agreements(options),
         )
     seconds = time.monotonic() - began
     warn(lab.lab)

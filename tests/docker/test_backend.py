@@ -154,9 +154,9 @@ def test_limits_and_settings(docker: Person, lab_name: str, images: Engine, gone
         "cmd: [sleep, '4711'], sysctls: {net.ipv4.ip_default_ttl: 77}, binds: ['./shown:/srv/shown:ro'], ",
     )
     file = lab_file(docker, lab_name, text)
-    refused = docker.wirelab("up", file, "--name", lab_name, "--backend", "docker", status=2)
+    refused = docker.wirelab("up", file, "--name", lab_name, "--backend", "docker", "--allow-caps", status=2)
     assert "--allow-binds" in refused.stderr and f"b gets the folder {shown} at /srv/shown, to read\n" in refused.stderr
-    docker.wirelab("up", file, "--name", lab_name, "--backend", "docker", "--allow-binds")
+    docker.wirelab("up", file, "--name", lab_name, "--backend", "docker", "--allow-binds", "--allow-caps")
     found = labels(images, lab_name)["b"]
     with closing(images.client()) as client:
         host = client.api.inspect_container(found.id)["HostConfig"]
@@ -170,6 +170,28 @@ def test_limits_and_settings(docker: Person, lab_name: str, images: Engine, gone
     assert run("touch", "/srv/shown/new", status=None).returncode != 0
     hungry = "import os; x = bytearray(200 << 20); print(len(x))"
     assert run("python3", "-c", hungry, status=None).returncode == 137
+
+
+def test_capabilities_over_the_machine_need_agreement(
+    docker: Person, lab_name: str, images: Engine, gone: None
+) -> None:
+    """A foreign file with a capability such as SYS_MODULE would be root on the machine by a plain `up`."""
+    text = MINI.replace("  b: {", "  b: {backend: docker, cap-add: [FOWNER, SYS_MODULE, SYS_TIME], ")
+    file = lab_file(docker, lab_name, text)
+    for words in (("up", file, "--name", lab_name), ("verify", file), ("up", file, "--allow-binds")):
+        said = docker.wirelab(*words, status=2).stderr
+        assert "you did not agree:\n    b gets SYS_MODULE, SYS_TIME\n" in said and "--allow-caps" in said
+    assert labels(images, lab_name) == {} and not (docker.runs / lab_name).exists()
+    docker.wirelab("up", file, "--name", lab_name, "--allow-caps")
+    held = docker.wirelab("exec", lab_name, "b", "--", "cat", "/proc/self/status").stdout
+    assert f"CapEff:\t{capability_set((*CAPABILITIES, 'FOWNER', 'SYS_MODULE', 'SYS_TIME')):016x}" in held
+
+
+def test_harmless_capabilities_need_none(docker: Person, lab_name: str, gone: None) -> None:
+    text = MINI.replace("  b: {", "  b: {backend: docker, cap-add: [FOWNER, SETFCAP, NET_RAW], ")
+    docker.wirelab("up", lab_file(docker, lab_name, text), "--name", lab_name)
+    held = docker.wirelab("exec", lab_name, "b", "--", "cat", "/proc/self/status").stdout
+    assert f"CapEff:\t{capability_set((*CAPABILITIES, 'FOWNER', 'SETFCAP')):016x}" in held
 
 
 def test_a_switch_is_never_a_container(docker: Person, lab_name: str) -> None:
