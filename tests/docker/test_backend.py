@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
+from emulator.lab.load import load
 from emulator.plan.containers import CAPABILITIES
 from emulator.run.kernel import capability_set
-from tests.conftest import Person
+from tests.conftest import ROOT, Person
 from tests.docker.engines import Engine
+from tests.live.conftest import LABS
+from tests.live.traces import NIGHTLY
 
 MINI = """
 name: mini
@@ -83,14 +86,21 @@ def test_the_same_verdicts(docker: Person, lab_name: str, images: Engine, gone: 
     assert labels(images, lab_name) == {}
 
 
-@pytest.mark.parametrize("twin", ["no-snat", "dnsmasq-killed"])
-def test_a_twin_breaks_the_same_checks(docker: Person, twin: str, images: Engine) -> None:
-    answer = docker.json("verify", "nat", "--break", twin, "--backend", "docker", status=1)
+def _twins() -> list[tuple[str, str]]:
+    """In `make nightly` all of all labs, in `make test` one of a patched file and one of steps."""
+    if not NIGHTLY:
+        return [("two-lans", "no-snat"), ("ping", "dns-dead")]
+    return [(lab, twin) for lab in LABS for twin in load(ROOT / "labs" / lab).spec.break_]
+
+
+@pytest.mark.parametrize(("lab", "twin"), _twins())
+def test_a_twin_breaks_the_same_checks(docker: Person, lab: str, twin: str, images: Engine) -> None:
+    answer = docker.json("verify", lab, "--break", twin, "--backend", "docker", status=1)
     assert answer["break"]["as_meant"], answer
     assert of_home(images, docker) == []
 
 
-@pytest.mark.parametrize("lab", ["ipv6", "sockets", "two-lans"])
+@pytest.mark.parametrize("lab", LABS if NIGHTLY else ["ipv6", "sockets", "two-lans"])
 def test_other_labs(docker: Person, lab: str) -> None:
     answer = docker.json("verify", lab, "--backend", "docker")
     assert answer["fail"] == answer["unknown"] == 0 < answer["pass"]

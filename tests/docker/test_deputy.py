@@ -328,8 +328,14 @@ def _own_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", ["at once", "deputy", "lab", "container"])
+@pytest.mark.parametrize(
+    ("after", "number"),
+    [
+        *((after, signal.SIGKILL) for after in ("at once", "deputy", "lab", "container")),
+        ("lab", signal.SIGTERM),
+        ("container", signal.SIGINT),
+    ],
+)
 def test_up_is_ended(
     member: Person, images: Engine, lab_name: str, file: str, after: str, number: int, nothing_left: Callable[[], None]
 ) -> None:

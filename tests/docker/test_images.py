@@ -317,6 +317,25 @@ def test_no_engine(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("wrong", ["no version", "goes away"])
+def test_an_engine_that_goes_away(
+    images: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    """In the middle, or before anything was asked: one error, whatever package tells it."""
+    from docker.errors import DockerException
+    from requests import ConnectionError as GoneError
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise DockerException("no version") if wrong == "no version" else GoneError("goes away")
+
+    monkeypatch.setenv("DOCKER_HOST", images.host)
+    assert tool.main(["base"]) == 0
+    monkeypatch.setattr(tool.Builder, "client" if wrong == "no version" else "_there", gone)
+    assert tool.main(["base"]) == 3
+    said = capsys.readouterr().err.splitlines()[-2:]
+    assert said[0] == f"wirelab: the engine does not answer as it should: {wrong}" and "hint:" in said[1]
+
+
 def _write(folder: Path, name: str, text: str) -> None:
     (folder / name).mkdir(exist_ok=True)
     (folder / name / "Dockerfile").write_text(f"ARG BASE=debian:bookworm-slim\n{text}" if "BASE" in text else text)
