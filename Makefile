@@ -11,7 +11,7 @@ help: ## show what can be done
 	@echo "make labs         list the labs"
 	@echo "make setup        only install what is missing"
 	@echo "make test         check everything: style, types, import rules, unit tests, live labs"
-	@echo "make nightly      the long forms of the tests: some 800 kills, 30 labs at once, 500 times up and down"
+	@echo "make nightly      the long forms of the tests: some 800 kills, 30 labs at once, 500 times up and down, all labs and twins in containers"
 	@echo "make soak         verify all labs 20 times (RUNS=20) and compare the verdicts"
 	@echo "make fuzz         hostile lab files, captures and command lines, guided by coverage (RUNS=100000 PART=labs)"
 	@echo "make images     build the container images for --backend docker; only what changed (NAMES='host router')"
@@ -42,6 +42,7 @@ test: setup-dev
 nightly: setup-dev ## the long forms of the tests; figures go to artefacts/nightly.jsonl
 	@mkdir -p artefacts
 	@NIGHTLY=1 FIGURES=artefacts/nightly.jsonl .venv/bin/python -m pytest -n 2 tests/live/test_kill_anywhere.py tests/live/test_fail_for_real.py
+	@NIGHTLY=1 .venv/bin/python -m pytest -n 2 tests/docker/test_backend.py
 	@NIGHTLY=1 FIGURES=artefacts/nightly.jsonl .venv/bin/python -m pytest -n 0 tests/live/test_many.py
 
 soak: setup ## verify all labs 20 times (RUNS=20) and compare the verdicts

@@ -4,21 +4,28 @@ interface (create and start, in a process that runs already).
 
     make bench PART=docker        (with an engine, and Wirelab's images on it: make images)
 
+Where no engine answers, root has one started for it, as the tests do, with all that belongs to it in a folder of its
+own; the images are built first then, which takes minutes.
+
 Asked: at most 1.5 × as long, all of the lab's cables, addresses, rules and services included.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
 from bench.common import Bench, Lacking, Row, run, timed, wirelab
+from emulator.errors import MachineError
+from emulator.run import engine as access
+from tests.docker import engines
 
 LAB = "nat"
 AT_ONCE = 8
@@ -29,7 +36,7 @@ LABEL = "wirelab-bench"
 def measure(bench: Bench) -> Iterator[Row]:
     """The rows of containers."""
     wanted = _containers()
-    with closing(_client(wanted)) as client:
+    with _engine(wanted), closing(_client(wanted)) as client:
         ways: dict[str, Callable[[], float]] = {
             "wirelab": partial(_up_s, bench),
             "engine": partial(_engine_s, bench, client, wanted),
@@ -51,6 +58,36 @@ def _containers() -> Sequence[Mapping[str, Any]]:
     """What the plan says of each container."""
     operations = json.loads(run(wirelab("plan", LAB, "--backend", "docker", "--as", "json")))["operations"]
     return [operation for operation in operations if operation.get("image")]
+
+
+@contextmanager
+def _engine(wanted: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """See that an engine answers where all that is measured looks for it.
+
+    Raises:
+        Lacking: none does, and none can be started.
+    """
+    try:
+        access.usable()
+    except MachineError as error:
+        lacking = error.message
+    else:
+        yield
+        return
+    if os.environ.get("DOCKER_HOST"):
+        raise Lacking(lacking)
+    if reason := engines.why_not():
+        raise Lacking(f"{lacking}, and none can be started here: {reason}")
+    own = engines.start(os.getpid())
+    try:
+        os.environ["DOCKER_HOST"] = own.host
+        built = own.tool(*sorted({one["image"].removeprefix("wirelab/").partition(":")[0] for one in wanted}))
+        if built.returncode:
+            raise Lacking(f"the images of nodes cannot be built: {built.stderr.strip()[-2000:]}")
+        yield
+    finally:
+        del os.environ["DOCKER_HOST"]
+        engines.stop(own)
 
 
 def _client(wanted: Sequence[Mapping[str, Any]]) -> Any:

@@ -31,6 +31,8 @@ def _backend(parser: argparse.ArgumentParser, *, binds: bool = True) -> None:
     if binds:
         text = "let nodes see the files of this machine that the lab file names"
         parser.add_argument("--allow-binds", action="store_true", help=text)
+        text = "let containers have the capabilities that the lab file asks for, also those over this machine"
+        parser.add_argument("--allow-caps", action="store_true", help=text)
 
 
 def _topology(parser: argparse.ArgumentParser) -> None:

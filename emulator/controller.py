@@ -216,13 +216,16 @@ def _require_rights(lab: ResolvedLab) -> None:
         )
 
 
-def _agreed(lab: ResolvedLab, allow_binds: Agreement) -> list[Shared]:
-    """What the lab's nodes share with this machine: a lab file is data, its user has to agree to what it names."""
+def _agreed(lab: ResolvedLab, allow_binds: Agreement, allow_caps: Agreement) -> list[Shared]:
+    """What the lab's nodes share with this machine: a lab file is data, its user has to agree to what it names, and to
+    the capabilities that it asks for."""
     binds = [(node.name, bind) for node in lab.nodes.values() for bind in node.binds]
-    if not binds:
+    asked = [(node.name, node.container.capabilities) for node in lab.nodes.values() if node.container]
+    if not binds and not any(names for _, names in asked):
         return []
-    from emulator.run.consent import agree
+    from emulator.run.consent import agree, agree_to_capabilities
 
+    agree_to_capabilities(asked, allow_caps)
     return agree(binds, allow_binds)
 
 
@@ -235,6 +238,7 @@ def up(
     bus: Bus | None = None,
     backend: Backend = "netns",
     allow_binds: Agreement = False,
+    allow_caps: Agreement = False,
 ) -> RunningLab:
     """Bring a lab up; returns when every service answers. The lab ends with this process unless it is left (`leave`).
 
@@ -245,6 +249,7 @@ def up(
         twin: build it broken by the patch of this twin.
         backend: what nodes are made of of which the file does not say it.
         allow_binds: the user agrees to share what the lab file's `binds` name; or a function that is asked for it.
+        allow_caps: the user agrees to the capabilities that its `cap-add` names, also over this machine; likewise.
 
     Raises:
         LabFileError, UsageError, MachineError, CommandFailed: nothing of the lab is left then.
@@ -260,7 +265,7 @@ def up(
     room.refuse_too_large(lab.name, len(lab.nodes))
     instance = lab.name if name is None else name
     engine_socket = _engine(instance, lab) if any(node.container for node in lab.nodes.values()) else None
-    shared = _agreed(lab, allow_binds)
+    shared = _agreed(lab, allow_binds, allow_caps)
     with Start(instance, engine_socket, shared) as start:  # it makes its namespaces while we make the plan
         return _built(start, lab, origin, told, engine_socket)
 
@@ -319,6 +324,7 @@ def verify(
     fresh: bool = False,
     backend: Backend = "netns",
     allow_binds: Agreement = False,
+    allow_caps: Agreement = False,
     pairs: bool = False,
     version: int | None = None,
 ) -> Proof:
@@ -333,7 +339,7 @@ def verify(
         fresh: always in an instance of its own, even if a lab of that name runs.
         pairs: test all pairs of hosts, and not the lab's checks.
         version: 4 or 6 to test pairs by this IP version alone.
-        backend, allow_binds: of that instance, as for `up`.
+        backend, allow_binds, allow_caps: of that instance, as for `up`.
     """
     from dataclasses import replace
 
@@ -349,7 +355,9 @@ def verify(
                 lab.close()
         source = source_of(target)
         name = f"{_short_name(source)}-verify-{os.getpid()}"
-        with up(source, name=name, twin=twin, bus=bus, backend=backend, allow_binds=allow_binds) as lab:
+        with up(
+            source, name=name, twin=twin, bus=bus, backend=backend, allow_binds=allow_binds, allow_caps=allow_caps
+        ) as lab:
             if twin is not None:
                 from emulator.observe import Player
 

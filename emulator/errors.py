@@ -43,9 +43,16 @@ class CommandFailed(WirelabError):  # noqa: N818 — it names an event, not a ki
 
 
 class UsageError(WirelabError):
-    """The command line, or the moment, is wrong."""
+    """The command line, or the moment, is wrong; `listed` are the single things that the message speaks of."""
 
     exit_status = EXIT_USAGE
+
+    def __init__(self, message: str, *, hint: str | None = None, listed: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.listed = tuple(listed)
+
+    def __str__(self) -> str:
+        return self.message + "".join(f"\n    {line}" for line in self.listed)
 
 
 class MachineError(WirelabError):
@@ -116,7 +123,8 @@ def render(error: WirelabError) -> str:
     # What a user types, or has in a file, makes no lines of its own; what a program says may have several.
     shown = one_line if isinstance(error, UsageError) else printable
     hint = f"\n  hint: {shown(error.hint)}" if error.hint else ""
-    return f"wirelab: {shown(error.message)}{hint}"
+    listed = "".join(f"\n    {one_line(line)}" for line in error.listed) if isinstance(error, UsageError) else ""
+    return f"wirelab: {shown(error.message)}{listed}{hint}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -45,9 +45,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        'lab(source, scope="test", allow_binds=False): the lab that the fixture `lab` brings up; scope: test or '
-        "module; allow_binds: its nodes see the files that its `binds` name",
+        'lab(source, scope="test", allow_binds=False, allow_caps=False): the lab that the fixture `lab` brings up; '
+        "scope: test or module; allow_binds: its nodes see the files that its `binds` name; allow_caps: its containers "
+        "have the capabilities that its `cap-add` names",
     )
+
+
+class Allowed(NamedTuple):
+    """What a test's marker lets its lab have, as `emulator.up` takes it."""
+
+    allow_binds: bool
+    allow_caps: bool
 
 
 class Watch:
@@ -94,11 +102,11 @@ def lab(request: pytest.FixtureRequest) -> Generator[RunningLab, None, None]:
     if marker is None or not marker.args:
         raise pytest.UsageError('the fixture `lab` needs a marker: @pytest.mark.lab("nat")')
     shared = marker.kwargs.get("scope", "test") == "module"
-    allow_binds = marker.kwargs.get("allow_binds") is True
+    allowed = Allowed(*(marker.kwargs.get(name) is True for name in ("allow_binds", "allow_caps")))
     if shared:
-        running = _module_lab(request, marker.args[0], allow_binds=allow_binds)
+        running = _module_lab(request, marker.args[0], allowed)
     else:
-        running = _bring_up(marker.args[0], allow_binds=allow_binds)
+        running = _bring_up(marker.args[0], allowed)
     try:
         folder = Path(request.config.getoption("--lab-artefacts"))
         name = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.node.nodeid).strip("-")[-150:]
@@ -113,18 +121,18 @@ def lab(request: pytest.FixtureRequest) -> Generator[RunningLab, None, None]:
             running.down()
 
 
-def _bring_up(source: str | Path, *, allow_binds: bool) -> RunningLab:
+def _bring_up(source: str | Path, allowed: Allowed) -> RunningLab:
     from emulator import controller
 
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source).name.removesuffix(".yml")).strip("-") or "lab"
-    return controller.up(source, name=f"{name[:30]}-test-{os.getpid()}-{next(_numbers)}", allow_binds=allow_binds)
+    return controller.up(source, name=f"{name[:30]}-test-{os.getpid()}-{next(_numbers)}", **allowed._asdict())
 
 
-def _module_lab(request: pytest.FixtureRequest, source: str | Path, *, allow_binds: bool) -> RunningLab:
+def _module_lab(request: pytest.FixtureRequest, source: str | Path, allowed: Allowed) -> RunningLab:
     module = request.node.getparent(pytest.Module)
     labs = module.stash.setdefault(_module_key, {})
     if str(source) not in labs:
-        running = _bring_up(source, allow_binds=allow_binds)
+        running = _bring_up(source, allowed)
         labs[str(source)] = running
         module.addfinalizer(running.down)
     found: RunningLab = labs[str(source)]

@@ -29,7 +29,8 @@ ORDINARY_ID = 47_110
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who uses Wirelab, with an installation and a home of their own."""
+    """Somebody who uses Wirelab, with an installation and a home of their own; `before` are words that come before the
+    command line, such as those that lead into another network namespace."""
 
     name: str
     uid: int
@@ -38,6 +39,7 @@ class Person:
     python: str
     env: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
+    before: tuple[str, ...] = ()
 
     @property
     def runs(self) -> Path:
@@ -45,12 +47,13 @@ class Person:
         return self.home / "runtime" / "wirelab"
 
     def environment(self) -> dict[str, str]:
-        """The environment of this person's commands."""
+        """The environment of this person's commands, which do not know of an engine that the machine may have."""
         return {
             "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
             "HOME": str(self.home),
             "XDG_RUNTIME_DIR": str(self.home / "runtime"),
             "LANG": "C.UTF-8",
+            "DOCKER_HOST": "unix:///nonexistent",
             "PYTHONPATH": os.pathsep.join(str(p) for p in (self.installation, self.installation / "packages")),
             **self.env,
         }
@@ -76,7 +79,7 @@ class Person:
 
     def argv(self, *words: str) -> list[str]:
         """The command line `wirelab WORDS…`."""
-        return [self.python, "-m", "emulator", *words]
+        return [*self.before, self.python, "-m", "emulator", *words]
 
     def wirelab(self, *words: str, status: int | None = 0, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run `wirelab WORDS…`, and require its exit status unless `status` is None."""

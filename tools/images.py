@@ -30,7 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 import debian_base  # noqa: E402
 
 from emulator import __version__  # noqa: E402
-from emulator.errors import CommandFailed, UsageError, WirelabError, render  # noqa: E402
+from emulator.errors import CommandFailed, MachineError, UsageError, WirelabError, render  # noqa: E402
 from emulator.run import engine  # noqa: E402
 
 DEBIAN = "debian:bookworm-slim"
@@ -294,7 +294,8 @@ class Builder:
         import requests
 
         deadline = time.monotonic() + TIDY_S
-        with self.client() as client, contextlib.suppress(requests.RequestException):
+        gone = requests.RequestException, docker.errors.DockerException
+        with contextlib.suppress(*gone), self.client() as client:
             left = set(self.made)
             while left and time.monotonic() < deadline:
                 in_use = set()
@@ -366,12 +367,19 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "images", help="where the images are (default: images)")
     parser.add_argument("--rebuild", action="store_true", help="build everything anew, with today's packages")
     options = parser.parse_args(words)
+    from docker.errors import DockerException
+    from requests import RequestException
+
     try:
         wanted = needed(options.names, recipes(options.folder))
         built = Builder(engine.usable(), rebuild=options.rebuild).build(wanted)
     except WirelabError as error:
         print(render(error), file=sys.stderr)
         return error.exit_status
+    except (DockerException, RequestException) as error:
+        gone = MachineError(f"the engine does not answer as it should: {error}", hint="see what it says, and once more")
+        print(render(gone), file=sys.stderr)
+        return gone.exit_status
     except KeyboardInterrupt:
         return 130
     if options.json:

@@ -1,25 +1,45 @@
-"""Asking the user whether a lab may see the files of this machine that its file names."""
+"""Asking the user whether a lab may have what its file asks for: files of this machine, capabilities."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from emulator.run.consent import Agreement
 
 
-def agreement(options: argparse.Namespace) -> Agreement:
-    """What the command line says about `binds`: yes with `--allow-binds`; else a question on a terminal, or no."""
-    if options.allow_binds:
+class Agreements(TypedDict):
+    """As `emulator.up` takes them."""
+
+    allow_binds: Agreement
+    allow_caps: Agreement
+
+
+_BINDS = "files of this machine", "Share them?"
+_CAPS = "capabilities that may be power over this machine", "Give them?"
+
+
+def agreements(options: argparse.Namespace) -> Agreements:
+    """What the command line says about `binds` and `cap-add`: yes with `--allow-binds` and
+    `--allow-caps`; else a question on a terminal, or no."""
+    return {
+        "allow_binds": _agreement(options.allow_binds, *_BINDS),
+        "allow_caps": _agreement(options.allow_caps, *_CAPS),
+    }
+
+
+def _agreement(given: bool, what: str, question: str) -> Agreement:
+    if given:
         return True
-    return _ask if sys.stdin.isatty() and sys.stderr.isatty() else False
+    return partial(_ask, what, question) if sys.stdin.isatty() and sys.stderr.isatty() else False
 
 
-def _ask(wishes: Sequence[str]) -> bool:
+def _ask(what: str, question: str, wishes: Sequence[str]) -> bool:
     lines = "".join(f"\n    {wish}" for wish in wishes)
-    sys.stderr.write(f"\r\x1b[KThe lab file asks for files of this machine:{lines}\nShare them? [y/N] ")
+    sys.stderr.write(f"\r\x1b[KThe lab file asks for {what}:{lines}\n{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

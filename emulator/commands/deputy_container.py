@@ -26,14 +26,16 @@ _IMAGE = "base"
 _START_S = 60.0
 
 _ENTER = """
-[ "$(readlink /proc/"$2"/ns/mnt /proc/self/ns/user)" = "$1" ] || { echo elsewhere; exit 1; }
+here=$(readlink /proc/"$2"/ns/mnt /proc/self/ns/user; cat /proc/sys/kernel/random/boot_id)
+[ "$here" = "$1" ] || { echo elsewhere; exit 1; }
 pid=$2 uid=$3 gid=$4 groups=$5 caps=$6
 shift 6
 exec setpriv --reuid "$uid" --regid "$gid" "$groups" --inh-caps="$caps" --ambient-caps="$caps" -- \\
      nsenter --target "$pid" --mount --cgroup -- "$@"
 """
 """In the container: become the user, with the capabilities, then see the files that the caller sees. First of all it
-asks whether process numbers and user ids mean here what they mean to the caller."""
+asks whether process numbers and user ids mean here what they mean to the caller; the first namespaces of every machine
+have the same numbers, so it asks whether this is the same machine, too."""
 
 
 def start(code: str, arguments: Sequence[str], *, name: str, stays: bool, extra: Sequence[str] = ()) -> int:
@@ -75,17 +77,24 @@ def start(code: str, arguments: Sequence[str], *, name: str, stays: bool, extra:
 def _make_folder() -> tuple[Path, int]:
     """A private folder, and a lock in it that tells others that somebody still needs it."""
     base = runs.base()
-    for attempt in range(20):
+    for _ in range(20):
         with contextlib.suppress(FileNotFoundError):  # a lab that ended has removed the empty base in between
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=".deputy-", dir=base))
-            break
-        if attempt == 19:
-            raise CommandFailed(f"cannot make a folder in {base}")
+            # By the number at its end `runs.tidy` knows that somebody is about to lock it.
+            folder = Path(tempfile.mkdtemp(prefix=".deputy-", suffix=f".{os.getpid()}", dir=base))
+            return folder, _lock(folder)
+    raise CommandFailed(f"cannot make a folder in {base}")
+
+
+def _lock(folder: Path) -> int:
     lock = os.open(folder / "lock.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    os.rename(folder / "lock.new", folder / "lock")
-    return folder, lock
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.rename(folder / "lock.new", folder / "lock")
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _bring(path: str, folder: Path, listener: socket.socket, name: str, extra: Sequence[str]) -> socket.socket:
@@ -128,10 +137,9 @@ def _create(api: APIClient, image: str, folder: Path, name: str, extra: Sequence
     from emulator.run import engine
 
     capabilities = sorted({*CAPABILITIES, *deputy.CAPABILITIES, *extra})
-    own = os.readlink("/proc/self/ns/mnt"), os.readlink("/proc/self/ns/user")
     groups = ",".join(str(group) for group in os.getgroups())
     identity = [
-        "\n".join(own), str(os.getpid()), str(os.geteuid()), str(os.getegid()),
+        _here(), str(os.getpid()), str(os.geteuid()), str(os.getegid()),
         f"--groups={groups}" if groups else "--clear-groups",
         ",".join(["-all", *(f"+{capability.lower()}" for capability in capabilities)]),
     ]  # fmt: skip
@@ -158,6 +166,12 @@ def _create(api: APIClient, image: str, folder: Path, name: str, extra: Sequence
         host_config=config,
     )
     return str(created["Id"])
+
+
+def _here() -> str:
+    """What `_ENTER` has to find of the calling process and its machine."""
+    own = os.readlink("/proc/self/ns/mnt"), os.readlink("/proc/self/ns/user")
+    return "\n".join((*own, Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()))
 
 
 class _Said:

@@ -33,7 +33,9 @@ def down(options: argparse.Namespace) -> int:
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
     from emulator.run import deputy, engine  # here, since `up` has no use for them
 
-    left = engine.remains()
+    told: list[str] = []
+    left = engine.remains(engine.ASK_S, told.append)
+    _tell(told)
     lost = {found.name for found in left}
     names = runs.names()
     wanted = list(dict.fromkeys([*names, *sorted(lost)])) if options.all else options.lab
@@ -47,7 +49,9 @@ def down(options: argparse.Namespace) -> int:
             if holder:
                 engine.wait_gone(holder)
         print(f"{folder.name} is down")
-    for found in engine.remains() if folders else left:  # again: a lab whose keeper was killed leaves its own only now
+    if folders and not told:  # again: a lab whose keeper was killed leaves its own only now
+        left = engine.remains()
+    for found in left:
         if found.name in wanted:
             engine.clear(found)
             print(f"{found.name}: {counted(len(found.ids), 'container')} that it left behind removed")
@@ -137,7 +141,15 @@ def _remains() -> list[Remains]:
     """Containers of labs that have ended; the engine is asked only where there is one."""
     from emulator.run import engine
 
-    return engine.remains()
+    told: list[str] = []
+    found = engine.remains(engine.ASK_S, told.append)
+    _tell(told)
+    return found
+
+
+def _tell(texts: list[str]) -> None:
+    for text in texts:
+        print(f"wirelab: {text}", file=sys.stderr)
 
 
 def _left_behind(found: Remains) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Job:
     file: Path
     keep: str = ""
     allow_binds: bool = False
+    allow_caps: bool = False
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -147,26 +148,31 @@ def wanted(options: argparse.Namespace) -> list[Job]:
             "`-w` keeps the capture of one lab, not of several", hint=f"wirelab verify LAB -w {options.write}"
         )
     if options.all:
-        jobs = [Job(folder.name, folder / "lab.yml", allow_binds=options.allow_binds) for folder in runs.sources()]
+        jobs = [_job(options, folder.name, folder / "lab.yml") for folder in runs.sources()]
         if not jobs:
             raise UsageError("no labs are shipped here", hint="wirelab verify LAB…")
         return jobs
     from emulator.controller import source_of
 
-    return [Job(target, source_of(target).absolute(), allow_binds=options.allow_binds) for target in options.lab]
+    return [_job(options, target, source_of(target).absolute()) for target in options.lab]
+
+
+def _job(options: argparse.Namespace, lab: str, file: Path) -> Job:
+    return Job(lab, file, allow_binds=options.allow_binds, allow_caps=options.allow_caps)
 
 
 def _argv(job: Job, *, backend: str) -> list[str]:
     root = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from emulator.commands.many import prove; sys.exit(prove())"
-    words = [str(job.file), str(os.getpid()), backend, "binds" if job.allow_binds else "", job.keep]
+    allowed = ",".join(name for name, yes in (("binds", job.allow_binds), ("caps", job.allow_caps)) if yes)
+    words = [str(job.file), str(os.getpid()), backend, allowed, job.keep]
     return [sys.executable, "-c", code, *words]
 
 
 def prove() -> int:
     """What the process of one lab does: verify the lab in the file `sys.argv[1]` for the process `sys.argv[2]` (0: for
-    whoever started this one), with the backend `sys.argv[3]`, and with its binds, to which nobody can be asked here, if
-    `sys.argv[4]` says so; keep the verification in the folder `sys.argv[5]`, unless that is empty."""
+    whoever started this one), with the backend `sys.argv[3]`, and with what `sys.argv[4]` allows (`binds,caps`), since
+    nobody can be asked here; keep the verification in the folder `sys.argv[5]`, unless that is empty."""
     kernel.die_with_parent(signal.SIGKILL)
     if int(sys.argv[2]) not in (0, os.getppid()):
         return EXIT_FAILED
@@ -177,6 +183,7 @@ def prove() -> int:
 
     try:
         backend: Backend = "docker" if sys.argv[3] == "docker" else "netns"
+        allowed = sys.argv[4].split(",")
         try:
             proof = controller.verify(
                 sys.argv[1],
@@ -184,7 +191,8 @@ def prove() -> int:
                 fresh=True,
                 bus=bus,
                 backend=backend,
-                allow_binds=bool(sys.argv[4]),
+                allow_binds="binds" in allowed,
+                allow_caps="caps" in allowed,
             )
         except RightsLacking as error:
             return _by_deputy(error)

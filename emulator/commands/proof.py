@@ -27,7 +27,7 @@ def verify(options: argparse.Namespace) -> int:
 
         return many.verify(options)
     from emulator import controller
-    from emulator.commands.consent import agreement
+    from emulator.commands.consent import agreements
     from emulator.commands.progress import progress
 
     with progress() as bus:
@@ -40,7 +40,7 @@ def verify(options: argparse.Namespace) -> int:
             pairs=options.pairs,
             version=options.ip,
             backend=options.backend,
-            allow_binds=agreement(options),
+            **agreements(options),
         )
     return show(options, proof)
 

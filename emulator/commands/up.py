@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def up(options: argparse.Namespace) -> NoReturn:
     """Bring a lab up and leave it running."""
     from emulator import controller
-    from emulator.commands.consent import agreement
+    from emulator.commands.consent import agreements
 
     began = time.monotonic()
     if options.topology is not None:
@@ -34,7 +34,7 @@ def up(options: argparse.Namespace) -> NoReturn:
             name=options.name,
             bus=bus,
             backend=options.backend,
-            allow_binds=agreement(options),
+            **agreements(options),
         )
     _leave(lab, began, as_json=options.json)
 

@@ -292,9 +292,12 @@ def _scalar_value(annotation: Any, marks: Sequence[Any]) -> str:
     word = _BY_TYPE.get(annotation, getattr(annotation, "__name__", "anything"))
     if pattern := bounds.get("pattern"):
         return "name" if pattern == WORD_PATTERN else _ARTICLE.sub("", PATTERNS.get(pattern, f"text like `{pattern}`"))
-    low = bounds.get("ge", bounds["gt"] + 1 if "gt" in bounds else None)
-    high = bounds.get("le", bounds["lt"] - 1 if "lt" in bounds else None)
-    if low is not None and high is not None:
+    step = 1 if annotation is int else None
+    low = bounds.get("ge", bounds["gt"] + step if "gt" in bounds and step else None)
+    high = bounds.get("le", bounds["lt"] - step if "lt" in bounds and step else None)
+    if "gt" in bounds and low is None:
+        word += f" above {bounds['gt']:g}" + (f", up to {high}" if high is not None else "")
+    elif low is not None and high is not None:
         word += f" {low}–{high}"
     elif low is not None:
         word += f" from {low}"

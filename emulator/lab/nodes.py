@@ -338,7 +338,10 @@ class NodeSpec(Model):
         Field(None, description="How much memory a container may use: octets, or `256M`.", examples=["256M"])
     )
     cap_add: tuple[Annotated[str, Field(pattern=CAPABILITY_PATTERN), AfterValidator(_capability)], ...] = Field(
-        (), description="Capabilities that a container has beside the usual ones.", examples=[["SYS_PTRACE"]]
+        (),
+        description="Capabilities that a container has beside the usual ones. To those that may be power over the "
+        "machine the user has to agree: `--allow-caps`, or a question on a terminal.",
+        examples=[["SYS_PTRACE"]],
     )
     group: str | None = Field(
         None, description="The group of `groups` whose settings the node takes.", examples=["office"]

@@ -26,6 +26,10 @@ CAPABILITIES = (
 filter, NET_RAW for ping and captures, NET_BIND_SERVICE for ports below 1,024, the others for daemons that keep files of
 a user of their own and stop their children. All of it inside the container's own namespaces."""
 
+HARMLESS_CAPABILITIES = (*CAPABILITIES, "FOWNER", "FSETID", "SETFCAP", "SETPCAP", "SYS_CHROOT")
+"""What a lab file may ask for (`cap-add`) without the user's agreement: power over the container's own files and
+processes, which Docker gives to every container."""
+
 NETWORK_CAPABILITIES = tuple(name for name in CAPABILITIES if name.startswith("NET_"))
 """Those that are about the network alone."""
 

@@ -1,4 +1,5 @@
-"""What a lab wants to see of this machine's files, as it really is, for the user to agree to. Standard library only."""
+"""What a lab asks for that its user has to agree to: to see this machine's files, as they really are, and capabilities
+that may be power over the machine. Standard library only."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from emulator.errors import UsageError, one_line
+from emulator.plan.containers import HARMLESS_CAPABILITIES
 from emulator.run.view import Shared
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ class Wish(NamedTuple):
 
 
 Agreement = bool | Callable[[Sequence[str]], bool]
-"""Whether the user agrees to what is shared; a function is asked, with one line for each wish."""
+"""Whether the user agrees to what is asked for; a function is asked, with one line for each wish."""
 
 
 def look(binds: Iterable[tuple[str, Bind]]) -> list[Wish]:
@@ -66,11 +68,31 @@ def agree(binds: Iterable[tuple[str, Bind]], agreement: Agreement) -> list[Share
     wishes = look(binds)
     if not wishes:
         return []
-    lines = [wish.text for wish in wishes]
-    if not (agreement(lines) if callable(agreement) else agreement):
-        listed = "".join(f"\n    {line}" for line in lines)
-        raise UsageError(
-            f"the lab file asks for files of this machine, and you did not agree:{listed}",
-            hint="--allow-binds, if you trust it with them",
-        )
+    _require("files of this machine", [wish.text for wish in wishes], agreement, "--allow-binds")
     return list({wish.shared: None for wish in wishes})
+
+
+def agree_to_capabilities(asked: Iterable[tuple[str, Iterable[str]]], agreement: Agreement) -> None:
+    """See that the user agrees to what containers are to have beyond harmless capabilities.
+
+    Args:
+        asked: nodes with what the lab file asks for (`cap-add`).
+
+    Raises:
+        UsageError: the user does not.
+    """
+    lines = []
+    for node, names in asked:
+        if beyond := [name for name in dict.fromkeys(names) if name not in HARMLESS_CAPABILITIES]:
+            lines.append(one_line(f"{node} gets {', '.join(beyond)}"))
+    if lines:
+        _require("capabilities that may be power over this machine", lines, agreement, "--allow-caps")
+
+
+def _require(what: str, lines: Sequence[str], agreement: Agreement, option: str) -> None:
+    if not (agreement(lines) if callable(agreement) else agreement):
+        raise UsageError(
+            f"the lab file asks for {what}, and you did not agree:",
+            hint=f"{option}, if you trust it with them",
+            listed=lines,
+        )

@@ -1,32 +1,43 @@
 """The little of the Docker Engine's interface that must be instant, or work where no packages are in reach: which
 containers are ours, and away with them. Standard library only; all else is done through the package `docker`.
 
-Source: the Engine API, version 1.40, containers (GET /containers/json, DELETE /containers/{id}).
+Source: the Engine API, containers (GET /containers/json, DELETE /containers/{id}). What is used of it has been the same
+in all versions, so none is named: an engine answers with the newest that it has, and none is too old or too new.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from emulator.errors import CommandFailed, MachineError
+from emulator.errors import CommandFailed, MachineError, one_line, printable
 from emulator.run.control import is_alive
 
-API = "/v1.40"
 LAB, NODE, RUN, OWNER = "wirelab.lab", "wirelab.node", "wirelab.run", "wirelab.owner"
 """Labels of our containers: the instance, the node, the run directory, and the user id of who started it."""
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
-_TIMEOUT_S = 60
+ASK_S = 5.0
+"""How long who only wants to know what is left waits for an engine that does not answer."""
+_TIMEOUT_S = 60.0
 _AT_ONCE = 8
+
+
+class RefusedError(OSError):
+    """Something answers, and refuses; or it is no Docker Engine."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(errno.EIO, text)
 
 
 def socket_path() -> str | None:
@@ -48,11 +59,17 @@ def usable() -> str:
             hint=f"export DOCKER_HOST=unix://{DEFAULT_SOCKET}",
         )
     try:
-        request(path, "GET", "/_ping")
+        status, _, octets = _ask(path, "GET", "/_ping", _TIMEOUT_S)
+        if status != 200 or octets.strip() != b"OK":
+            raise RefusedError(
+                f"what answers at {path} is no Docker Engine, or one that refuses (status {status}): {_text(octets)}"
+            )
     except PermissionError:
         raise MachineError(
             f"no access to the Docker Engine at {path}", hint="use sudo, or: sudo usermod -aG docker $USER, and log in"
         ) from None
+    except RefusedError as error:
+        raise MachineError(error.strerror or "", hint=f"export DOCKER_HOST=unix://{DEFAULT_SOCKET}") from None
     except OSError as error:
         raise MachineError(
             f"no Docker Engine answers at {path}: {error.strerror or error}",
@@ -61,40 +78,67 @@ def usable() -> str:
     return path
 
 
-def request(path: str, method: str, what: str) -> Any:
+def request(path: str, method: str, what: str, timeout_s: float = _TIMEOUT_S) -> Any:
     """One request to the engine at the socket `path`; the answer's JSON, or None without one.
 
-    Raises:
-        OSError: the engine cannot be reached or refuses; with what it says.
-    """
-    import http.client  # here, since `ps` and `down` shall be instant where there is no engine
+    What is to be deleted may be gone, or going, already.
 
-    connection = http.client.HTTPConnection("localhost", timeout=_TIMEOUT_S)
-    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.sock.settimeout(_TIMEOUT_S)
-        connection.sock.connect(path)
-        connection.request(method, API + what)
-        answer = connection.getresponse()
-        octets = answer.read()
-    except http.client.HTTPException as error:
-        raise OSError(5, f"the engine gave no answer: {error}") from None
-    finally:
-        connection.close()
-    loaded = (
-        json.loads(octets) if octets and answer.getheader("Content-Type", "").startswith("application/json") else None
-    )
-    if answer.status >= 400 and answer.status not in (404, 409):
-        raise OSError(5, loaded.get("message", "") if isinstance(loaded, dict) else f"status {answer.status}")
+    Raises:
+        RefusedError: the engine refuses, with what it says; or what answers is none.
+        OSError: the engine cannot be reached, or does not answer for `timeout_s`.
+    """
+    status, kind, octets = _ask(path, method, what, timeout_s)
+    loaded = None
+    if kind.startswith("application/json") and octets:
+        try:
+            loaded = json.loads(octets)
+        except ValueError:
+            raise RefusedError(f"what answers at {path} is no Docker Engine: {_text(octets)}") from None
+    if status >= 400 and not (method == "DELETE" and status in (404, 409)):
+        said = loaded.get("message") if isinstance(loaded, dict) else None
+        raise RefusedError(printable(str(said)) if said else f"status {status}: {_text(octets)}")
     return loaded
 
 
-def containers(path: str, run_directory: str | None = None) -> list[dict[str, Any]]:
-    """Our containers, running or not: `Id`, `Names`, `Labels`, `State`; with `run_directory` those of one lab."""
+def _ask(path: str, method: str, what: str, timeout_s: float) -> tuple[int, str, bytes]:
+    """The status, the kind and the octets of the answer to a request."""
+    import http.client  # here, since `ps` and `down` shall be instant where there is no engine
+
+    connection = http.client.HTTPConnection("localhost", timeout=timeout_s)
+    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.sock.settimeout(timeout_s)
+        connection.sock.connect(path)
+        connection.request(method, what)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Content-Type", ""), answer.read()
+    except http.client.HTTPException as error:
+        raise RefusedError(f"what answers at {path} is no Docker Engine: {type(error).__name__}") from None
+    finally:
+        connection.close()
+
+
+def _text(octets: bytes) -> str:
+    return one_line(octets[:200].decode(errors="replace").strip()) or "nothing"
+
+
+def containers(path: str, run_directory: str | None = None, timeout_s: float = _TIMEOUT_S) -> list[dict[str, Any]]:
+    """Our containers, running or not: `Id`, `Names`, `Labels`, `State`; with `run_directory` those of one lab.
+
+    Raises:
+        RefusedError: the engine refuses, or what answers is none.
+        OSError: it cannot be reached, or does not answer.
+    """
     label = RUN if run_directory is None else f"{RUN}={run_directory}"
     filters = quote(json.dumps({"label": [label]}))
-    found: list[dict[str, Any]] = request(path, "GET", f"/containers/json?all=1&filters={filters}")
-    return found
+    found = request(path, "GET", f"/containers/json?all=1&filters={filters}", timeout_s)
+    if not isinstance(found, list) or not all(_is_container(one) for one in found):
+        raise RefusedError(f"what answers at {path} is no Docker Engine")
+    return [one for one in found if RUN in one["Labels"] and run_directory in (None, one["Labels"][RUN])]
+
+
+def _is_container(one: Any) -> bool:
+    return isinstance(one, dict) and isinstance(one.get("Id"), str) and isinstance(one.get("Labels"), dict)
 
 
 @dataclass(frozen=True)
@@ -107,17 +151,28 @@ class Remains:
     nodes: tuple[str, ...]
 
 
-def remains() -> list[Remains]:
-    """What is left of this user's labs in the engine; nothing where there is no engine or no right to ask it."""
+def remains(timeout_s: float = _TIMEOUT_S, tell: Callable[[str], None] = lambda _: None) -> list[Remains]:
+    """What is left of this user's labs in the engine; nothing where there is no engine or no right to ask it.
+
+    Args:
+        timeout_s: how long an engine may take to answer.
+        tell: is told in a sentence when there is an engine that does not say it.
+    """
     path = socket_path()
     if path is None or not os.path.exists(path):
         return []
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    with contextlib.suppress(OSError):
-        for entry in containers(path):
+    try:
+        for entry in containers(path, timeout_s=timeout_s):
             labels = entry["Labels"]
             if labels.get(OWNER) == str(os.geteuid()) and not is_alive(Path(labels[RUN])):
                 groups.setdefault((labels.get(LAB, ""), labels[RUN]), []).append(entry)
+    except TimeoutError:
+        tell(f"the Docker Engine at {path} does not answer: what labs left there is not known")
+    except RefusedError as error:
+        tell(f"the Docker Engine at {path} does not say what labs left there: {error.strerror}")
+    except OSError:  # nobody listens there, or not for this user, who has nothing there then
+        pass
     return [
         Remains(
             name, run, tuple(one["Id"] for one in found), tuple(sorted(one["Labels"].get(NODE, "") for one in found))

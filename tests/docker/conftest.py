@@ -36,7 +36,7 @@ def _engine(folder: Path, name: str, owner: int, *, own_network: bool = False) -
     try:
         return engines.shared(folder, name, owner, own_network=own_network)
     except engines.UnavailableError as error:
-        pytest.skip(str(error))
+        engines.lacking(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def engine_with_default_rules(images: Engine, empty_engine_with_default_rules: E
 def root(people: dict[str, Person]) -> Person:
     """Root, with the installation and the home of this worker."""
     if "root" not in people:
-        pytest.skip("the tests do not run as root")
+        engines.lacking("the tests do not run as root")
     return people["root"]
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from emulator.run import engine as access
 
@@ -63,6 +63,15 @@ class Engine:
         env = {**os.environ, **self.env, "PYTHONPATH": str(ROOT)}
         argv = [sys.executable, str(ROOT / "tools" / "images.py"), *words]
         return subprocess.run(argv, capture_output=True, text=True, env=env, cwd=ROOT, check=False, **options)
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the test for want of an engine or of what goes with it; with WIRELAB_TESTS_NEED_ENGINE it fails instead."""
+    import pytest  # here, since `make bench` has none
+
+    if os.environ.get("WIRELAB_TESTS_NEED_ENGINE"):
+        pytest.fail(f"{reason}, and WIRELAB_TESTS_NEED_ENGINE is set")
+    pytest.skip(reason)
 
 
 def why_not() -> str | None:

@@ -85,6 +85,15 @@ class Pair:
         """What `wirelab ps --json` says of it."""
         return next((row for row in self.person.json("ps") if row["name"] == self.name), None)
 
+    def left(self) -> tuple[int, dict[str, Any] | None]:
+        """How many containers of it there are, and what `wirelab ps` says of it, while none came or went: the engine
+        may still be at work on what somebody asked of it who was killed."""
+        while True:
+            before = self.containers()
+            row = self.row()
+            if self.containers().keys() == before.keys():
+                return len(before), row
+
     def works(self) -> None:
         """What one container serves, the other gets."""
         page = self.person.wirelab("exec", self.name, "b", "--", "curl", "-s", "-m", "5", "http://10.0.0.1/").stdout
@@ -136,25 +145,25 @@ def test_up_killed_at_any_moment(pair: Pair, remains: None) -> None:
     pair.up()
     whole_s = time.monotonic() - began
     pair.person.wirelab("down", pair.name)
-    seen = set()
-    for moment in MOMENTS:
+    waiting = list(MOMENTS)
+    while waiting:
         process = pair.start()
-        time.sleep(moment * whole_s)  # the moment is what is tested
+        time.sleep(waiting[0] * whole_s)  # the moment is what is tested
         process.kill()
         killed = process.wait() == -signal.SIGKILL
         if killed:
             pair.wait_ended()
-            seen.add(moment)
-        left = pair.containers()
-        row = pair.row()
+            waiting.pop(0)
+        else:  # it was quicker than the first one, as on a machine that was busy then
+            whole_s *= 0.7
+        left, row = pair.left()
         assert (row is not None) == bool(left), "ps shows what is there, and nothing else"
         if killed and row:
-            assert row["left_behind"] == len(left)
+            assert row["left_behind"] == left
         if left:
             pair.person.wirelab("down", pair.name)
         assert pair.containers() == {}
         assert not list(pair.person.runs.glob(f"*{pair.name}*"))
-    assert len(seen) >= len(MOMENTS) // 2, f"of {whole_s:.1f} s"
     pair.up()
     pair.works()
 
@@ -284,7 +293,8 @@ def stranger(engine_with_default_rules: Engine, lab_name: str) -> Iterator[Stran
 
 
 def test_a_stranger_is_untouched(root: Person, stranger: Stranger, lab_name: str, run_folder: Path) -> None:
-    person = replace(root, env={**root.env, **stranger.engine.env})
+    there = ("nsenter", "--target", str(stranger.engine.guard), "--net")  # where the stranger's bridge and rules are
+    person = replace(root, env={**root.env, **stranger.engine.env}, before=there)
     pair = make_pair(person, stranger.engine, lab_name)
     before = stranger.state()
     assert before["bridges"].count("\n") == 2 and before[stranger.containers[0]]["State"]["Running"]

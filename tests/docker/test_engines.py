@@ -21,7 +21,7 @@ from tests.live.conftest import processes, wait_until
 def owner() -> Iterator[subprocess.Popen[bytes]]:
     """A process that owns an engine."""
     if reason := engines.why_not():
-        pytest.skip(reason)
+        engines.lacking(reason)
     with subprocess.Popen(["sleep", "600"]) as process:
         yield process
         process.kill()
@@ -82,6 +82,16 @@ def test_containers_end_with_their_engine(images: Engine, owner: subprocess.Pope
         assert not processes(str(folder))
     finally:
         engines.stop(engine)
+
+
+def test_a_lacking_engine_is_a_skip_or_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the tests are to prove everything, nothing is skipped in silence."""
+    monkeypatch.delenv("WIRELAB_TESTS_NEED_ENGINE", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no dockerd"):
+        engines.lacking("no dockerd")
+    monkeypatch.setenv("WIRELAB_TESTS_NEED_ENGINE", "1")
+    with pytest.raises(pytest.fail.Exception, match="no dockerd"):
+        engines.lacking("no dockerd")
 
 
 def test_one_failure_is_everybodys(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import NotFound
 
 from emulator import __version__
 from emulator.errors import CommandFailed, UsageError
@@ -198,11 +200,9 @@ def test_readme_tells_the_sizes(images: Engine) -> None:
 @pytest.mark.parametrize("name", ["host", "resolver"])
 def test_the_main_process_ends_when_told(images: Engine, name: str, init: bool) -> None:
     with container(images, f"wirelab/{name}:{__version__}", init=init) as made:
-        began = time.monotonic()
-        made.stop(timeout=20)
-        assert time.monotonic() - began < 10
+        made.stop(timeout=60)
         made.reload()
-        assert made.attrs["State"]["ExitCode"] in ((0, 143) if init else (0,))
+        assert made.attrs["State"]["ExitCode"] in ((0, 143) if init else (0,)), "it was not killed"
 
 
 @pytest.mark.parametrize("name", list(SERVERS))
@@ -253,66 +253,59 @@ def _until(condition: Any, what: str, timeout_s: float = 20.0) -> None:
 
 def test_nothing_is_built_when_nothing_has_changed(images: Engine) -> None:
     before = _ids(images)
-    began = time.monotonic()
     done = images.tool(*NODE_IMAGES)
-    seconds = time.monotonic() - began
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("up to date") == len(NODE_IMAGES)
     assert "built in" not in done.stdout + done.stderr
     assert _ids(images) == before
-    assert seconds < 5  # 0.7 s on an idle machine
 
 
 def test_only_what_changed_is_built(images: Engine, tmp_path: Path) -> None:
-    _write(tmp_path, "changelow", "FROM ${BASE}\nRUN echo 1 >/one\n")
+    mark = _mark()
+    _write(tmp_path, "changelow", f"FROM ${{BASE}}\nRUN : {mark}\nRUN echo 1 >/one\n")
     _write(tmp_path, "changeleft", "ARG VERSION\nFROM wirelab/changelow:${VERSION}\nRUN echo 2 >/two\n")
     _write(tmp_path, "changeright", "ARG VERSION\nFROM wirelab/changelow:${VERSION}\nRUN echo 3 >/three\n")
     with _gone_afterwards(images, "changelow", "changeleft", "changeright"):
         assert _built(images, tmp_path) == {"changelow", "changeleft", "changeright"}
         assert _built(images, tmp_path) == set()
-        nameless = _nameless(images)
+        nameless = _marked(images, mark, dangling=True)
         _write(tmp_path, "changeright", "ARG VERSION\nFROM wirelab/changelow:${VERSION}\nRUN echo 4 >/three\n")
         assert _built(images, tmp_path) == {"changeright"}
         with container(images, f"wirelab/changeright:{__version__}", command=["sleep", "60"]) as made:
             assert run(made, "cat /one /three") == (0, "1\n4\n")
-        _write(tmp_path, "changelow", "FROM ${BASE}\nRUN echo 5 >/one\n")
+        _write(tmp_path, "changelow", f"FROM ${{BASE}}\nRUN : {mark}\nRUN echo 5 >/one\n")
         assert _built(images, tmp_path) == {"changelow", "changeleft", "changeright"}
-        assert _nameless(images) <= nameless, "images without a name are left"
+        assert _marked(images, mark, dangling=True) <= nameless, "images without a name are left"
+        assert _marked(images, mark), "those with a name are there"
 
 
 def test_a_build_that_fails_says_why_and_leaves_nothing(images: Engine, tmp_path: Path) -> None:
-    _write(tmp_path, "failing", "FROM ${BASE}\nRUN echo begun\nRUN echo no space left >&2; exit 100\n")
+    mark = _mark()
+    _write(tmp_path, "failing", f"FROM ${{BASE}}\nRUN echo {mark}\nRUN echo no space left {mark} >&2; exit 100\n")
     _write(tmp_path, "above", "ARG VERSION\nFROM wirelab/failing:${VERSION}\n")
-    before = _ids(images, everything=True)
     done = images.tool("--folder", str(tmp_path))
     assert done.returncode == 1
     assert "the image failing cannot be built" in done.stderr
     assert "no space left" in done.stderr
     assert "Traceback" not in done.stderr
-    assert _ids(images, everything=True) == before
-    with contextlib.closing(images.client()) as client:
-        assert not [c for c in client.containers.list(all=True) if "no space left" in str(c.attrs["Config"]["Cmd"])]
+    assert _marked(images, mark) == set()
+    assert not _building(images, mark)
 
 
 def test_an_interrupted_build_leaves_nothing(images: Engine, tmp_path: Path) -> None:
-    _write(tmp_path, "slow", "FROM ${BASE}\nRUN echo begun\nRUN while sleep 0.2; do echo waiting; done\n")
-    before = _ids(images, everything=True)
+    mark = _mark()
+    _write(tmp_path, "slow", f"FROM ${{BASE}}\nRUN echo {mark}\nRUN while sleep 0.2; do echo waiting {mark}; done\n")
     argv = [sys.executable, str(ROOT / "tools" / "images.py"), "--folder", str(tmp_path)]
-    with (
-        subprocess.Popen(argv, env={**images.env, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True) as build,
-        contextlib.closing(images.client()) as client,
-    ):
-
-        def waiting() -> list[Any]:
-            return [c for c in client.containers.list() if "echo waiting" in str(c.attrs["Config"]["Cmd"])]
-
-        _until(waiting, "the build is on its way")
+    env = {**images.env, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as build:
+        _until(lambda: _building(images, f"waiting {mark}"), "the build is on its way")
+        assert _marked(images, mark), "what it has made until now"
         build.send_signal(signal.SIGINT)
-        assert build.wait(20) == 130
+        assert build.wait(60) == 130
         assert build.stderr is not None
         assert "Traceback" not in build.stderr.read()
-        _until(lambda: not waiting(), "its container is gone")
-        _until(lambda: _ids(images, everything=True) == before, "its images are gone")
+        _until(lambda: not _building(images, mark), "its container is gone")
+        _until(lambda: not _marked(images, mark), "its images are gone")
 
 
 def test_no_engine(tmp_path: Path) -> None:
@@ -322,6 +315,25 @@ def test_no_engine(tmp_path: Path) -> None:
     assert "no Docker Engine answers" in done.stderr
     assert "hint:" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["no version", "goes away"])
+def test_an_engine_that_goes_away(
+    images: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    """In the middle, or before anything was asked: one error, whatever package tells it."""
+    from docker.errors import DockerException
+    from requests import ConnectionError as GoneError
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise DockerException("no version") if wrong == "no version" else GoneError("goes away")
+
+    monkeypatch.setenv("DOCKER_HOST", images.host)
+    assert tool.main(["base"]) == 0
+    monkeypatch.setattr(tool.Builder, "client" if wrong == "no version" else "_there", gone)
+    assert tool.main(["base"]) == 3
+    said = capsys.readouterr().err.splitlines()[-2:]
+    assert said[0] == f"wirelab: the engine does not answer as it should: {wrong}" and "hint:" in said[1]
 
 
 def _write(folder: Path, name: str, text: str) -> None:
@@ -345,11 +357,29 @@ def _gone_afterwards(engine: Engine, *names: str) -> Iterator[None]:
                 client.images.remove(f"wirelab/{name}:{__version__}", force=True)
 
 
-def _ids(engine: Engine, *, everything: bool = False) -> set[str]:
+def _ids(engine: Engine) -> dict[str, str]:
+    """The images of nodes."""
     with contextlib.closing(engine.client()) as client:
-        return {image.id for image in client.images.list(all=everything)}
+        return {name: client.images.get(f"wirelab/{name}:{__version__}").id for name in NODE_IMAGES}
 
 
-def _nameless(engine: Engine) -> set[str]:
+def _mark() -> str:
+    """A word that no other test has in a command of an image: all workers build on one engine at the same time."""
+    return f"mark-{os.getpid()}-{time.monotonic_ns()}"
+
+
+def _marked(engine: Engine, mark: str, **filters: bool) -> set[str]:
+    """The images with `mark` in a command that they were made by; also those on the way to others."""
+    found = set()
     with contextlib.closing(engine.client()) as client:
-        return {image.id for image in client.images.list(filters={"dangling": True})}
+        for image in client.api.images(all=True, quiet=True, filters=filters):
+            with contextlib.suppress(NotFound):  # of another worker, and gone meanwhile
+                if any(mark in str(layer["CreatedBy"]) for layer in client.api.history(image)):
+                    found.add(str(image))
+    return found
+
+
+def _building(engine: Engine, mark: str) -> list[str]:
+    """The containers with `mark` in their command."""
+    with contextlib.closing(engine.client()) as client:
+        return [one["Id"] for one in client.api.containers(all=True) if mark in str(one["Command"])]

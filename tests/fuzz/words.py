@@ -37,7 +37,7 @@ LINES = (
     "explain --pcap real.pcapng", "explain --pcap real.pcapng --json", "explain --pcap real.pcapng --html story.html",
     "explain --pcap octets", "explain small pc1 -- ping pc2", "explain small pc1 --follow -- ping -c 1 pc2",
     "explain -w x.pcapng small pc1 --timeout 3 -- true", "explain --pcap real.pcapng small", "up lab.yml",
-    "up lab.yml --name other --json", "up --topology single,5", "up lab.yml --backend docker --allow-binds",
+    "up lab.yml --name other --json", "up --topology single,5", "up lab.yml --allow-caps --allow-binds",
     "down small", "down --all", "exec small pc1 -- true", "exec small --all --json --timeout 5 -- ip address",
     "exec small pc1,pc2 -- true", "exec small 'pc*' -- true", "shell small pc1", "verify lab.yml",
     "verify lab.yml --break cut", "verify --pairs --ip 4 small",

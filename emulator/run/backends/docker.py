@@ -8,11 +8,13 @@ programs, so an image needs no tools for it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
+import select
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,7 @@ from emulator.errors import CommandFailed, MachineError, printable
 from emulator.plan import ops
 from emulator.plan.containers import CAPABILITIES, NETWORK_CAPABILITIES, CreateContainer
 from emulator.run import engine, kernel
+from emulator.run.backends.docker_files import Action, identity, in_files, prepare, write_files
 from emulator.run.backends.netns import NetnsHands, initial_settings
 from emulator.run.control import Control, LabGone
 from emulator.run.view import Shared, is_same
@@ -60,6 +63,7 @@ class DockerHands(NetnsHands):
         self._owner = owner
         self._wanted: list[CreateContainer] = []
         self._fetching = threading.Lock()
+        self._lacking: dict[str, MachineError] = {}
         self._made: dict[str, Made] = {}
         self._owners: dict[str, tuple[int, int]] = {}
         self._files: dict[str, list[tuple[str, bytes, int]]] = {}
@@ -118,7 +122,7 @@ class DockerHands(NetnsHands):
         from docker.errors import APIError, ImageNotFound
 
         api = client.api
-        mounts = [_mount(operation, text, shared) for text in operation.mounts]
+        mounts = agreed_mounts(operation, shared)
         lab = self._directory.name
         try:
             config = api.create_host_config(
@@ -130,12 +134,13 @@ class DockerHands(NetnsHands):
                 mounts=mounts,
                 nano_cpus=int(operation.cpus * 1e9) if operation.cpus else None,
                 mem_limit=operation.memory_bytes,
+                memswap_limit=operation.memory_bytes,  # of memory and swap together: no swap beside it
             )
             create = partial(
                 api.create_container,
                 operation.image,
                 command=list(operation.cmd) if operation.cmd is not None else None,
-                name=f"wirelab-{self._owner}-{lab}-{operation.node}",
+                name=container_name(self._owner, self._directory, operation.node),
                 hostname=operation.node[:63],
                 user=operation.user or None,
                 environment=dict(operation.env),
@@ -150,12 +155,26 @@ class DockerHands(NetnsHands):
             try:
                 created = create()
             except ImageNotFound:
-                with self._fetching:  # once, whoever else wants it
-                    _require_image(client, operation.image)
+                self._fetch(client, operation.image)
                 created = create()
         except (APIError, OSError) as error:
             raise CommandFailed(f"cannot {operation.describe()}: {_reason(error)}") from None
         return self._start_container(client, operation, created["Id"])
+
+    def _fetch(self, client: DockerClient, image: str) -> None:
+        """Make sure that the engine has `image`; it is tried once, whoever else wants it.
+
+        Raises:
+            MachineError: it is not there and cannot be had.
+        """
+        with self._fetching:
+            if image in self._lacking:
+                raise self._lacking[image]
+            try:
+                _require_image(client, image)
+            except MachineError as error:
+                self._lacking[image] = error
+                raise
 
     def _start_container(self, client: DockerClient, operation: CreateContainer, container: str) -> Made:
         from docker.errors import APIError
@@ -185,13 +204,9 @@ class DockerHands(NetnsHands):
         points = _cgroup_mounts(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
         entries: list[dict[str, Any]] = []
         descriptors: list[int] = []
-        mounts: list[tuple[str, int, Callable[[], None]]] = []
+        works: list[tuple[str, int, Action]] = []
         for one in made:
-            try:
-                spaces = [os.open(f"/proc/{one.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _SPACES]
-            except OSError:
-                text = f"cannot enter the container of {one.operation.node}: it has ended, or runs on another machine"
-                raise CommandFailed(text, hint="the engine must be on this machine, not in a virtual one") from None
+            spaces = namespaces(one)
             descriptors += spaces
             kernel.setns(spaces[0], kernel.CLONE_NEWNET)
             self._settings.in_new_namespace()
@@ -199,13 +214,13 @@ class DockerHands(NetnsHands):
                 if one.operation.ipv6 or (key, value) not in _IPV6_ON:
                     self._settings.write(key, value)
             self._add_node(one.operation, os.dup(spaces[0]))
-            mounts.append((one.operation.node, spaces[1], _own_settings))
-            confinement = self._confine(one, own, points)
-            self._owners[one.operation.node] = confinement["uid"], confinement["gid"]
-            entries.append({"name": one.operation.node, "confinement": confinement})
+            works.append((one.operation.node, spaces[1], prepare))
         part = kernel.FDS_A_MESSAGE // len(_SPACES)
         try:
-            _in_files(mounts)
+            for one, (passwd, group) in zip(made, in_files(works), strict=True):
+                confinement = self._confine(one, identity(one.user, passwd, group), own, points)
+                self._owners[one.operation.node] = confinement["uid"], confinement["gid"]
+                entries.append({"name": one.operation.node, "confinement": confinement})
             for start in range(0, len(entries), part):
                 fds = tuple(descriptors[start * len(_SPACES) : (start + part) * len(_SPACES)])
                 self._control.ask("add-containers", fds, nodes=entries[start : start + part])
@@ -213,9 +228,10 @@ class DockerHands(NetnsHands):
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _confine(self, one: Made, own: Mapping[str, str], points: Mapping[str, str]) -> dict[str, Any]:
-        root = Path(f"/proc/{one.pid}/root")
-        uid, gid, groups = identity(one.user, _read(root / "etc/passwd"), _read(root / "etc/group"))
+    def _confine(
+        self, one: Made, user: tuple[int, int, list[int]], own: Mapping[str, str], points: Mapping[str, str]
+    ) -> dict[str, Any]:
+        uid, gid, groups = user
         joined = {kind: path for kind, path in _cgroups(str(one.pid)).items() if own.get(kind) != path}
         return {
             "capabilities": kernel.capability_set(one.operation.capabilities),
@@ -253,9 +269,9 @@ class DockerHands(NetnsHands):
     def _write(self, files: Mapping[str, Sequence[tuple[str, bytes, int]]]) -> None:
         spaces = self._control.node_spaces(list(files))
         try:
-            _in_files(
+            in_files(
                 [
-                    (node, spaces[node].mnt, partial(_write_files, entries, *self._owners[node]))
+                    (node, spaces[node].mnt, partial(write_files, entries, *self._owners[node]))
                     for node, entries in files.items()
                 ]
             )
@@ -273,12 +289,59 @@ _IPV6_ON = tuple((f"net.ipv6.conf.{scope}.disable_ipv6", "0") for scope in ("all
 """An engine may have switched it off."""
 
 
-def _mount(operation: CreateContainer, text: str, shared: Mapping[str, Shared]) -> Mount:
-    """A mount as the engine takes it.
+def container_name(owner: int, directory: Path, node: str) -> str:
+    """What the engine shall call the container of a node: for people the lab's and the node's name, and what no other
+    lab in another run directory, or with its names divided in another way, has."""
+    mark = hashlib.sha256(f"{directory}\0{node}".encode()).hexdigest()[:8]
+    return f"wirelab-{owner}-{directory.name}-{node}-{mark}"
+
+
+def namespaces(one: Made) -> list[int]:
+    """Descriptors of a container's namespaces, in the order of `_SPACES`; close them.
+
+    An engine in a virtual machine, or behind a socket that leads elsewhere, tells numbers of processes of another
+    machine. Here they are strangers', so it is asked whether the process is in a control group of the container.
+
+    Raises:
+        MachineError: it is not.
+        CommandFailed: the container has ended.
+    """
+    text = f"cannot enter the container of {one.operation.node}"
+    opened: list[int] = []
+    try:
+        process = os.pidfd_open(one.pid)
+        try:
+            opened += [os.open(f"/proc/{one.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _SPACES]
+            groups = _cgroups(str(one.pid))
+            ended = bool(select.select([process], [], [], 0)[0])  # its number may have another process by now
+        finally:
+            os.close(process)
+        if ended:
+            raise ProcessLookupError
+        if not any(one.id in path for path in groups.values()):
+            raise MachineError(f"{text}: process {one.pid} of this machine is not in it", hint=_HERE)
+    except BaseException as error:
+        for descriptor in opened:
+            os.close(descriptor)
+        if isinstance(error, OSError):
+            raise CommandFailed(f"{text}: it has ended, or runs on another machine", hint=_HERE) from None
+        raise
+    return opened
+
+
+_HERE = "the engine must be on this machine, not in a virtual one or behind a socket that leads elsewhere"
+
+
+def agreed_mounts(operation: CreateContainer, shared: Mapping[str, Shared]) -> list[Mount]:
+    """What a container sees of this machine, as the engine takes it.
 
     Raises:
         CommandFailed: it is not what the user agreed to.
     """
+    return [_mount(operation, text, shared) for text in operation.mounts]
+
+
+def _mount(operation: CreateContainer, text: str, shared: Mapping[str, Shared]) -> Mount:
     from docker.types import Mount
 
     source, target, mode = text.rsplit(":", 2)
@@ -304,12 +367,15 @@ def _require_image(client: DockerClient, image: str) -> None:
         if image.startswith(_OURS):
             raise MachineError(f"the engine has no image {image}", hint="make images") from None
     try:
-        client.images.pull(image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest")
+        said = client.api.pull(image, stream=True, decode=True)  # `images.pull` leaves errors in it unread
+        trouble = next((line["error"] for line in said if "error" in line), "")
     except APIError as error:
-        text = f"the engine has no image {image}, and cannot get it: {_reason(error)}"
+        trouble = _reason(error)
+    except (DockerException, OSError) as error:
+        raise MachineError(f"the engine does not answer: {_reason(error)}") from None
+    if trouble:
+        text = f"the engine has no image {image}, and cannot get it: {printable(str(trouble)).strip()}"
         raise MachineError(text, hint=f"docker pull {image}") from None
-    except DockerException as error:
-        raise MachineError(f"the engine does not answer: {error}") from None
 
 
 def _ended(client: DockerClient, operation: CreateContainer, container: str, status: int) -> CommandFailed:
@@ -332,96 +398,6 @@ def _check_lives(client: DockerClient, one: Made) -> None:
 
 def _reason(error: Exception) -> str:
     return printable(str(getattr(error, "explanation", None) or error))
-
-
-def _in_files(works: Iterable[tuple[str, int, Callable[[], None]]]) -> None:
-    """Do something in the mount namespaces of containers, where no link leads out of them; in a child for that reason,
-    one for all of them.
-
-    Raises:
-        CommandFailed: with the kernel's reason.
-    """
-    here, there = os.pipe2(os.O_CLOEXEC)
-    child = os.fork()
-    if child == 0:
-        at = ""
-        try:
-            for node, mnt, action in works:
-                at = node
-                kernel.setns(mnt, kernel.CLONE_NEWNS)
-                action()
-        except OSError as error:
-            reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-            os.write(there, f"{at}: {reason}".encode())
-        except BaseException as error:
-            os.write(there, f"{at}: {error!r}".encode())
-        finally:
-            os._exit(0)
-    os.close(there)
-    with os.fdopen(here, "rb") as stream:
-        trouble = stream.read()
-    os.waitpid(child, 0)
-    if trouble:
-        raise CommandFailed(f"cannot write into the container of {trouble.decode(errors='replace')}")
-
-
-def _own_settings() -> None:
-    """Let the container's root change the kernel settings of the container's own network (sysctl(8) in steps), which
-    are all that is below /proc/sys/net there; the engine mounts /proc/sys read-only."""
-    place = "/proc/sys/net"
-    kernel.mount(place, place, "", kernel.MS_BIND)
-    safe = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-    kernel.mount("", place, "", kernel.MS_REMOUNT | kernel.MS_BIND | safe)
-
-
-def _write_files(entries: Iterable[tuple[str, bytes, int]], uid: int, gid: int) -> None:
-    """Files and the folders that they lack are those of the node's user; those of the engine's own, such as /etc/hosts,
-    keep their owner and mode."""
-    for path, octets, mode in entries:
-        parts = path.strip("/").split("/")[:-1]
-        for depth in range(1, len(parts) + 1):
-            folder = "/" + "/".join(parts[:depth])
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(folder)
-                os.chown(folder, uid, gid)
-        fresh = not os.path.exists(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with open(descriptor, "wb") as stream:
-            if fresh:
-                os.fchmod(descriptor, mode)
-                os.fchown(descriptor, uid, gid)
-            stream.write(octets)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def identity(user: str, passwd: str, group: str) -> tuple[int, int, list[int]]:
-    """User id, group id and groups of `user` (`name`, `uid`, `name:group` …; nothing is root), as the engine reads them
-    from the texts of passwd(5) and group(5).
-
-    Raises:
-        CommandFailed: there is no such user or group.
-    """
-    name, _, wanted = user.partition(":")
-    users = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 6]
-    groups = [line.split(":") for line in group.splitlines() if line.count(":") >= 3]
-    name = name or "0"
-    found = next((row for row in users if name in (row[0], row[2])), None)
-    if found is None and not name.isdigit():
-        raise CommandFailed(f"the image has no user {name}")
-    uid, gid = (int(found[2]), int(found[3])) if found else (int(name), 0)
-    others = sorted({int(row[2]) for row in groups if found and found[0] in row[3].split(",")})
-    if wanted:
-        row = next((row for row in groups if wanted in (row[0], row[2])), None)
-        if row is None and not wanted.isdigit():
-            raise CommandFailed(f"the image has no group {wanted}")
-        gid, others = int(row[2]) if row else int(wanted), []
-    return uid, gid, sorted({gid, *others})
 
 
 def _cgroups(process: str) -> dict[str, str]:

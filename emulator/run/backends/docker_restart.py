@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from emulator.errors import CommandFailed
 from emulator.plan.containers import CreateContainer
 from emulator.run import engine
-from emulator.run.backends.docker import DockerHands, Made
+from emulator.run.backends.docker import DockerHands, Made, agreed_mounts
 from emulator.run.backends.netns import initial_settings
 from emulator.run.restart import FIRST_INDEX, RestartHands
 from emulator.run.view import Shared
@@ -34,6 +34,7 @@ class DockerRestartHands(RestartHands, DockerHands):
 
         ours = engine.containers(self._socket_path, str(self._directory))
         found = [entry["Id"] for entry in ours if entry["Labels"].get(engine.NODE) == operation.node]
+        agreed_mounts(operation, shared)  # the engine goes by the paths once more
         if not found:
             raise CommandFailed(
                 f"the engine has no container of {operation.node} any more", hint="wirelab down, and up"

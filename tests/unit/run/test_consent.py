@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from emulator.errors import UsageError
+from emulator.errors import UsageError, render
 from emulator.lab.binds import Bind
-from emulator.run.consent import agree, look
+from emulator.plan.containers import CAPABILITIES
+from emulator.run.consent import agree, agree_to_capabilities, look
 
 
 def test_links_and_dots_are_shown_as_they_resolve(tmp_path: Path) -> None:
@@ -44,8 +45,12 @@ def test_without_agreement_each_is_named(tmp_path: Path) -> None:
     for agreement in (False, lambda _: False):
         with pytest.raises(UsageError) as caught:
             agree(binds, agreement)
-        assert f"a gets the folder {tmp_path} at /x, to read\n" in caught.value.message
-        assert "b gets the file /etc/passwd at /y, to read AND CHANGE" in caught.value.message
+        listed = [
+            f"a gets the folder {tmp_path} at /x, to read",
+            "b gets the file /etc/passwd at /y, to read AND CHANGE",
+        ]
+        assert list(caught.value.listed) == listed
+        assert render(caught.value).splitlines()[1:3] == [f"    {line}" for line in listed]
         assert caught.value.exit_status == 2
         assert caught.value.hint is not None
     assert len(agree(binds, True)) == 2
@@ -69,3 +74,27 @@ def test_what_is_not_there_or_no_file(tmp_path: Path) -> None:
             agree([("a", Bind(f"{tmp_path}/{name}", "/x", True))], True)
     with pytest.raises(UsageError, match="neither a file nor a folder"):
         agree([("a", Bind("/dev/zero", "/x", True))], True)
+
+
+def test_capabilities_over_the_machine() -> None:
+    asked = [("a", ("NET_RAW", "SYS_MODULE", "SYS_ADMIN", "SYS_MODULE")), ("b", ("FOWNER",)), ("c", ("MKNOD",))]
+    heard: list[str] = []
+
+    def ask(wishes: Sequence[str]) -> bool:
+        heard.extend(wishes)
+        return True
+
+    agree_to_capabilities(asked, ask)
+    assert heard == ["a gets SYS_MODULE, SYS_ADMIN", "c gets MKNOD"]
+    agree_to_capabilities(asked, True)
+    for agreement in (False, lambda _: False):
+        with pytest.raises(UsageError, match="a gets SYS_MODULE, SYS_ADMIN\n") as caught:
+            agree_to_capabilities(asked, agreement)
+        assert caught.value.exit_status == 2 and "--allow-caps" in str(caught.value.hint)
+
+
+def test_harmless_capabilities_need_no_agreement() -> None:
+    agree_to_capabilities([("a", (*CAPABILITIES, "FOWNER", "SETPCAP", "SYS_CHROOT")), ("b", ())], False)
+    for name in ("SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "DAC_READ_SEARCH", "MKNOD", "BPF", "SYS_BOOT"):
+        with pytest.raises(UsageError, match=name):
+            agree_to_capabilities([("a", (name,))], False)

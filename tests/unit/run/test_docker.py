@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emulator import __version__
-from emulator.errors import CommandFailed
+from emulator.errors import CommandFailed, MachineError
 from emulator.lab.document import parse
 from emulator.lab.load import build
 from emulator.lab.resolve import resolve
 from emulator.plan.compile import compile_plan
 from emulator.plan.containers import CAPABILITIES, CreateContainer, image_for
 from emulator.run import engine
-from emulator.run.backends.docker import Made, _cgroup_mounts, _check_lives, identity
+from emulator.run.backends import docker
+from emulator.run.backends.docker import (
+    DockerHands,
+    Made,
+    _cgroup_mounts,
+    _check_lives,
+    agreed_mounts,
+    container_name,
+    namespaces,
+)
+from emulator.run.backends.docker_files import identity
+from emulator.run.view import Shared
 
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 unbound:x:104:106::/var/lib/unbound:/usr/sbin/nologin
@@ -76,6 +90,107 @@ def test_a_container_has_ended_before_anybody_waited_for_it() -> None:
     assert raised.value.hint == "it said: no reason"
 
 
+@pytest.fixture
+def process() -> Iterator[int]:
+    """A process of this machine that lives until the end of the test."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        yield child.pid
+        child.communicate()
+
+
+CONTAINER = "0123456789abcdef" * 4
+
+
+def made(pid: int) -> Made:
+    return Made(CreateContainer("b", image="wirelab/base:0"), CONTAINER, pid, (), "/", "", "")
+
+
+@pytest.mark.parametrize(
+    "path", [f"/wirelab/{CONTAINER}", f"/system.slice/docker-{CONTAINER}.scope", f"/../{CONTAINER}"]
+)
+@pytest.mark.parametrize("kinds", [("",), ("cpu,cpuacct", "memory", "name=systemd")])
+def test_the_process_of_a_container(
+    process: int, path: str, kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In groups of both versions, made by the engine itself or by systemd, seen from here or from another root."""
+    monkeypatch.setattr(docker, "_cgroups", lambda _: dict.fromkeys(kinds, path))
+    for descriptor in namespaces(made(process)):
+        os.close(descriptor)
+
+
+def test_a_process_that_is_not_of_the_container(process: int) -> None:
+    """What an engine on another machine says is the number of a stranger here; nobody enters it."""
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(MachineError, match=f"container of b: process {process} of this machine is not in it"):
+        namespaces(made(process))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_process_that_has_ended() -> None:
+    with subprocess.Popen(["true"]) as child:
+        child.wait()
+    with pytest.raises(CommandFailed, match="it has ended, or runs on another machine"):
+        namespaces(made(child.pid))
+
+
+def test_names_of_containers_are_never_the_same() -> None:
+    places = (("/run/a-b", "c"), ("/run/a", "b-c"), ("/elsewhere/a", "b-c"), ("/run/a", "b"))
+    assert len({container_name(0, Path(folder), node) for folder, node in places}) == 4
+    assert container_name(7, Path("/run/a"), "b-c") == container_name(7, Path("/run/a"), "b-c")
+    assert container_name(7, Path("/run/a"), "b-c").startswith("wirelab-7-a-b-c-")
+
+
+def test_what_is_shared_must_be_what_was_agreed_to(tmp_path: Path) -> None:
+    """Also when a container is started again: the engine goes by the path once more."""
+    (tmp_path / "shown").mkdir()
+    info = os.stat(tmp_path / "shown")
+    source = str(tmp_path / "shown")
+    operation = CreateContainer("b", image="i", mounts=(f"{source}:/srv:ro",))
+    shared = {source: Shared(source, source, info.st_dev, info.st_ino)}
+    (mount,) = agreed_mounts(operation, shared)
+    assert (mount["Source"], mount["Target"], mount["ReadOnly"]) == (source, "/srv", True)
+    with pytest.raises(CommandFailed, match="did not agree"):
+        agreed_mounts(operation, {})
+    (tmp_path / "shown").rename(tmp_path / "was")
+    (tmp_path / "shown").symlink_to("/")
+    with pytest.raises(CommandFailed, match="no longer what you agreed to"):
+        agreed_mounts(operation, shared)
+
+
+class _Registry:
+    """An engine without images, and what the one who has images says."""
+
+    def __init__(self, lines: list[dict[str, str]]) -> None:
+        self.api = self.images = self
+        self.lines = lines
+        self.asked: list[str] = []
+
+    def get(self, image: str) -> None:
+        from docker.errors import ImageNotFound
+
+        raise ImageNotFound(image)
+
+    def pull(self, image: str, *, stream: bool, decode: bool) -> Iterator[dict[str, str]]:
+        assert stream and decode
+        self.asked.append(image)
+        return iter(self.lines)
+
+
+def test_an_image_that_cannot_be_had_is_asked_for_once(tmp_path: Path) -> None:
+    registry = _Registry([{"status": "Pulling"}, {"error": "no space left"}, {"status": "x"}])
+    hands = DockerHands(None, tmp_path, tmp_path, "sock", 0)  # type: ignore[arg-type]
+    for _ in range(3):
+        with pytest.raises(MachineError, match="no image shop/web, and cannot get it: no space left"):
+            hands._fetch(registry, "shop/web")  # type: ignore[arg-type]
+    assert registry.asked == ["shop/web"]
+    with pytest.raises(MachineError, match="no image wirelab/none:0"):
+        hands._fetch(registry, "wirelab/none:0")  # type: ignore[arg-type]
+    assert registry.asked == ["shop/web"], "what is Wirelab's own is built, not fetched"
+    other = _Registry([{"status": "Pulling"}])
+    hands._fetch(other, "shop/other")  # type: ignore[arg-type]
+    assert other.asked == ["shop/other"]
+
+
 def test_a_container_that_lives() -> None:
     _check_lives(_Engine(), Made(CreateContainer("b", image="i"), "b", os.getpid(), (), "/", "", ""))  # type: ignore[arg-type]
 
@@ -83,6 +198,17 @@ def test_a_container_that_lives() -> None:
 def test_identity_in_an_image_without_users() -> None:
     assert identity("", "", "") == (0, 0, [0])
     assert identity("65534:65534", "", "") == (65534, 65534, [65534])
+
+
+def test_identity_with_broken_numbers() -> None:
+    """A line whose ids are no numbers is none, as for the engine."""
+    broken = (
+        "bob:x:many:1::/:/bin/sh\nbob:x:7:\u00b2::/:/bin/sh\nbob:x:99999999999:1::/:/bin/sh\nbob:x:7:8::/:/bin/sh\n"
+    )
+    assert identity("bob", broken, "staff:x:fifty:bob\nstaff:x:50:bob\n") == (7, 8, [8, 50])
+    for user in ("\u00b2", "4294967296", "bob:\u00b2"):
+        with pytest.raises(CommandFailed, match=r"no (user|group)"):
+            identity(user, broken, "")
 
 
 @pytest.mark.parametrize(("user", "words"), [("bob", "no user bob"), ("alice:wheel", "no group wheel")])
@@ -189,7 +315,7 @@ def test_what_is_left_is_told_by_labs(monkeypatch: pytest.MonkeyPatch, tmp_path:
         entry(4, "two", "a", run="/elsewhere/two"),
         entry(5, "one", "a", owner=os.geteuid() + 1),
     ]
-    monkeypatch.setattr(engine, "containers", lambda _path: entries)
+    monkeypatch.setattr(engine, "containers", lambda _path, **_: entries)
     found = engine.remains()
     assert [(one.name, one.run, one.ids, one.nodes) for one in found] == [
         ("one", "/run/none/one", ("id2",), ("a",)),
@@ -202,7 +328,7 @@ def test_what_runs_is_not_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     socket = tmp_path / "sock"
     socket.touch()
     monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
-    monkeypatch.setattr(engine, "containers", lambda _path: [entry(1, "one", "a")])
+    monkeypatch.setattr(engine, "containers", lambda _path, **_: [entry(1, "one", "a")])
     monkeypatch.setattr(engine, "is_alive", lambda folder: folder == Path("/run/none/one"))
     assert engine.remains() == []
 
@@ -215,7 +341,7 @@ def test_nothing_is_left_where_no_engine_is(monkeypatch: pytest.MonkeyPatch, hos
 
 def test_only_containers_with_our_label_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(engine, "request", lambda _path, _method, what: asked.append(what) or [])
+    monkeypatch.setattr(engine, "request", lambda _path, _method, what, _timeout_s: asked.append(what) or [])
     engine.containers("sock")
     engine.containers("sock", "/run/x y&z")
     filters = [json.loads(engine_unquote(what)) for what in asked]
