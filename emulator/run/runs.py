@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.names import LAB_NAME
-from emulator.run import control, running
+from emulator.run import control, run_directory, running
 
 if TYPE_CHECKING:
     from emulator.run import view
@@ -62,13 +63,32 @@ def tidy() -> None:
 def _tidy_one(entry: Path) -> None:
     with contextlib.suppress(OSError):
         young = time.time() - entry.stat().st_mtime < _STALE_AFTER_S
-        maker = entry.name.rpartition(".")[2]  # the keeper that is about to take the lock and give it its name
+        maker = entry.name.rpartition(".")[2]  # who is about to give it its name, or to remove it
         if entry.name.startswith(".") and young and os.path.exists(f"/proc/{maker}"):
             return
-        if not control.is_alive(entry):
-            import shutil
+        if remains := _take_away(entry):
+            run_directory.remove_tree(remains)
 
-            shutil.rmtree(entry, ignore_errors=True)
+
+def _take_away(entry: Path) -> str | None:
+    """Take its name from the directory of a lab that has ended, so that what is removed then can be no other lab's.
+
+    Returns:
+        Its new path, or None when it is there no more, or the lab lives.
+
+    Raises:
+        OSError: it cannot be told, or not be done.
+    """
+    folder = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # one at a time takes names away, and nobody gives this one away meanwhile
+        if control.is_alive(f"/proc/self/fd/{folder}") or not os.path.samestat(os.fstat(folder), os.lstat(entry)):
+            return None
+        remains = str(entry if entry.name.startswith(".") else entry.with_name(f".{entry.name}.{os.getpid()}"))
+        os.rename(entry, remains)
+        return remains
+    finally:
+        os.close(folder)
 
 
 def names() -> list[str]:
@@ -123,7 +143,8 @@ class Start:
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
         ready, ready_write = os.pipe2(os.O_CLOEXEC)
         program = str(Path(__file__).with_name("init.py"))
-        told = [json.dumps(shared)] if shared else []
+        # Not as an argument: those of a process are shown to all users of the machine.
+        told = {"WIRELAB_SHARED": json.dumps(shared)}
         try:
             # Straight to the kernel: to import `subprocess` takes a third of the time that the new process needs.
             null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
@@ -131,8 +152,8 @@ class Start:
             argv = [sys.executable, "-I", "-S", program, str(self.folder), name, str(lifeline), str(ready_write)]
             self._keeper = os.posix_spawn(
                 sys.executable,
-                [*argv, engine_socket or "", *told],
-                os.environ,
+                [*argv, engine_socket or ""],
+                {**os.environ, **told},
                 file_actions=null + handed,
                 setsid=True,
             )
@@ -209,24 +230,25 @@ def stop(folder: Path, timeout_s: float = 60.0) -> None:
     Raises:
         CommandFailed: it is still there after `timeout_s`.
     """
-    pid = 0
-    try:
-        with control.Control(folder) as link:
+    with contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        pid, first = 0, -1
+        with contextlib.suppress(control.LabGone, OSError), control.Control(folder, _HEEDS_WITHIN_S) as link:
             pid = link.peer()
+            with contextlib.suppress(OSError):  # it is in no PID namespace of ours
+                first = link.peer_handle()
+                stack.callback(os.close, first)
             link.ask("stop")
-    except (control.LabGone, OSError):
-        pass
-    began = time.monotonic()
-    killed = False
-    while control.is_alive(folder):
-        waited = time.monotonic() - began
-        if waited > _HEEDS_WITHIN_S and pid > 1 and not killed:
-            killed = True
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        if waited > timeout_s:
-            raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
-        time.sleep(0.002)
+        killed = False
+        while control.is_alive(folder):
+            waited = time.monotonic() - began
+            if waited > _HEEDS_WITHIN_S and first >= 0 and not killed:
+                killed = True
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(first, signal.SIGKILL)
+            if waited > timeout_s:
+                raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
+            time.sleep(0.002)
     _tidy_one(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
