@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import termios
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ def agreement(options: argparse.Namespace) -> Agreement:
 
 def _ask(wishes: Sequence[str]) -> bool:
     lines = "".join(f"\n    {wish}" for wish in wishes)
+    with contextlib.suppress(termios.error):  # what was typed before the question is no answer to it
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     sys.stderr.write(f"\r\x1b[KThe lab file asks for files of this machine:{lines}\nShare them? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
