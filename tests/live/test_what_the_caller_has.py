@@ -1,5 +1,5 @@
-"""What the one has who types `wirelab up` and `wirelab exec`, beside files: a terminal, open files, keys of the session.
-None of it is for programs in nodes."""
+"""What the one has who types `wirelab up` and `wirelab exec`: a terminal, open files, keys of the session. None of it
+is for programs in nodes."""
 
 from __future__ import annotations
 
