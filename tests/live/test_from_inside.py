@@ -111,7 +111,7 @@ done["devices"] = sorted(name for name in os.listdir("/dev"))
 # processes
 tried("signal the first process for the user", lambda: call(libc.ptrace(16, 1, 0, 0)))
 tried("seize the first process", lambda: call(libc.ptrace(0x4206, 1, 0, 0)))
-for name in os.listdir("/proc/1/fd"):  # their numbers can be seen, and nothing else
+for name in os.listdir("/proc/1/fd") if os.access("/proc/1/fd", os.R_OK) else ():  # they are seen, and no more
     tried(f"descriptor {name} of the first process", lambda: os.open(f"/proc/1/fd/{name}", os.O_RDONLY | os.O_PATH))
     tried(f"link {name} of the first process", lambda: os.readlink(f"/proc/1/fd/{name}"))
 for entry in ("root", "cwd", "exe", "environ", "mem", "maps", "ns/mnt", "ns/net"):
@@ -121,7 +121,10 @@ for entry in ("root", "cwd", "exe", "environ", "mem", "maps", "ns/mnt", "ns/net"
 tried("memory of the first process", lambda: call(libc.process_vm_readv(
     1, (ctypes.c_uint64 * 2)(0, 1), 1, (ctypes.c_uint64 * 2)(0, 1), 1, 0)))
 tried("descriptors of the first process", lambda: call(libc.syscall(438, os.pidfd_open(1), 3, 0)))
-done["seen"] = sorted(open(f"/proc/{pid}/comm").read().strip() for pid in os.listdir("/proc") if pid.isdigit())
+done["seen"] = []
+for pid in os.listdir("/proc"):
+    with contextlib.suppress(OSError):
+        done["seen"] += [open(f"/proc/{pid}/comm").read().strip()] if pid.isdigit() else []
 for pid in host["pids"]:
     tried(f"signal {pid}", lambda: os.kill(pid, 0) if open(f"/proc/{pid}/comm").read().strip() == "outsider" else
           call(libc.kill(1 << 30, 0)))
@@ -340,13 +343,13 @@ def test_every_way_out_is_refused(person: Person, lab: str, host: dict[str, Any]
 def test_the_same_attempts_work_in_a_user_namespace_that_is_no_lab(person: Person, host: dict[str, Any]) -> None:
     """The twin of the attempts themselves: where nothing but the user's own rights holds them back, those at what is
     the user's succeed. (Not as root: there they would change the machine.)"""
-    secret, sock, abstract = host["files"][0], host["sockets"][0], host["sockets"][2]
+    secret, abstract = host["files"][0], host["sockets"][2]
     outcome, _ = attack(person, host, "unshare", "--user", "--map-root-user", "--mount", "--uts")
     own = {
         *(f"{verb} {secret}" for verb in ("read", "change", "list", "remove")),
         f"read /proc/self/root{secret}", f"read /..{secret}",
-        f"signal {host['pids'][0]}", f"socket {sock!r}", f"socket {abstract!r}", f"port {host['ports'][0]}",
-        "mount x /tmp tmpfs 0", "pivot_root", "open_tree", "fsopen", "mount_setattr", "sethostname",
+        f"signal {host['pids'][0]}", f"socket {abstract!r}", f"port {host['ports'][0]}",
+        "mount x /tmp tmpfs 0", "pivot_root", "open_tree", "fsopen", "sethostname",
         "read a key of the user", "add a key",
     }  # fmt: skip
     assert {what: outcome.get(what) for what in own if not str(outcome.get(what)).startswith("worked")} == {}
