@@ -38,7 +38,7 @@ _MARK: Final = "incomplete"
 """A file in DIR.tmp that is locked as long as somebody writes there; it shows that the folder is ours."""
 
 _FILE_OCTETS_MAX: Final = 1 << 30
-"""Of one file of a folder, the capture excepted."""
+"""Of one file of a folder: what is judged is in memory whole."""
 
 
 class Keeping:
@@ -296,8 +296,12 @@ def _with_packets(evidence: Evidence, folder: Path, seal: Seal) -> Evidence:
 
     try:
         with open(_open(folder / CAPTURE), "rb") as stream:
-            octets = stream.read(seal.octets + 1)
             there = os.fstat(stream.fileno()).st_size
+            if there > _FILE_OCTETS_MAX:
+                return replace(
+                    evidence, damaged=f"the capture is too large to be judged: {there:,} octets of {_FILE_OCTETS_MAX:,}"
+                )
+            octets = stream.read(there) if there <= seal.octets else b""
     except FileNotFoundError:
         return replace(evidence, damaged=f"the capture is missing: there is no {CAPTURE}")
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+import termios
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict
@@ -40,6 +42,8 @@ def _agreement(given: bool, what: str, question: str) -> Agreement:
 
 def _ask(what: str, question: str, wishes: Sequence[str]) -> bool:
     lines = "".join(f"\n    {wish}" for wish in wishes)
+    with contextlib.suppress(termios.error):  # what was typed before the question is no answer to it
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
     sys.stderr.write(f"\r\x1b[KThe lab file asks for {what}:{lines}\n{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

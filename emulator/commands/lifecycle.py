@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emulator.errors import UsageError, counted, one_line, printable
+from emulator.errors import UsageError, counted, one_line, printable, render
 from emulator.run import fault_file, runs
-from emulator.run.control import Control, LabGone
+from emulator.run.control import PATIENCE_S, Control, LabGone, LabSilent
 
 if TYPE_CHECKING:
     from emulator.run.engine import Remains
@@ -117,8 +117,11 @@ def _summary(name: str) -> dict[str, Any] | None:
     try:
         folder = runs.directory(name)
         facts = runs.facts(folder)
-        with Control(folder) as control:
+        with Control(folder, PATIENCE_S) as control:
             services = control.services()
+    except LabSilent as error:
+        print(render(error), file=sys.stderr)
+        return None
     except (UsageError, LabGone):
         return None
     faults = fault_file.read(folder)
@@ -160,7 +163,7 @@ def _left_behind(found: Remains) -> dict[str, Any]:
 def _ps_one(name: str, *, as_json: bool) -> int:
     folder = runs.directory(name)
     facts = runs.facts(folder)
-    with Control(folder) as control:
+    with Control(folder, PATIENCE_S) as control:
         services = control.services()
     live = _leased_addresses(folder, facts)
     faults = fault_file.read(folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Mapping, Sequence
@@ -16,17 +18,30 @@ from emulator.run import kernel, spawn
 NODES_A_MESSAGE = kernel.FDS_A_MESSAGE // len(spawn.Spaces._fields)
 
 
+PATIENCE_S = 10.0
+"""How long a question may wait for an answer that takes the lab's first process no time, before it is told that it does
+not come."""
+
+
 class LabGone(CommandFailed):
     """The lab's first process does not answer."""
 
 
-class Control:
-    """A connection to the first process of the lab in `directory`."""
+class LabSilent(LabGone):
+    """It is there, but it did not answer in time."""
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+
+class Control:
+    """A connection to the first process of the lab in `directory`.
+
+    `timeout_s` is how long to wait for each answer; without it as long as it takes.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], timeout_s: float | None = None) -> None:
         self.directory = directory
         self.lab = os.path.basename(directory)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(timeout_s)
         try:
             folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -53,16 +68,33 @@ class Control:
         pid: int = struct.unpack("3i", credentials)[0]
         return pid
 
+    def peer_handle(self) -> int:
+        """A descriptor of the lab's first process (pidfd_open(2)), which can be no other process later.
+
+        Raises:
+            OSError: it has ended.
+        """
+        handle = os.pidfd_open(self.peer())
+        connection = select.poll()
+        connection.register(self._socket, 0)
+        if connection.poll(0):  # hung up: by now the number can be another's
+            os.close(handle)
+            raise OSError(errno.ESRCH, os.strerror(errno.ESRCH))
+        return handle
+
     def ask(self, do: str, fds: tuple[int, ...] = (), **values: Any) -> tuple[dict[str, Any], list[int]]:
         """Send one request and return the answer and the descriptors that came with it.
 
         Raises:
             OSError: the first process could not do it; with its reason.
             LabGone: it is no longer there.
+            LabSilent: it does not answer in time.
         """
         try:
             kernel.send_message(self._socket, json.dumps({"do": do, **values}).encode(), fds)
             payload, received = kernel.receive_message(self._socket, long=True)
+        except TimeoutError:
+            raise LabSilent(f"the lab {self.lab} does not answer", hint=f"wirelab down {self.lab}") from None
         except OSError:
             payload, received = b"", []
         if not payload:
@@ -155,14 +187,14 @@ def enter_lab(spaces: Mapping[str, int]) -> None:
 
 
 def is_alive(directory: str | os.PathLike[str]) -> bool:
-    """Whether a lab's processes hold the lock of its run directory."""
+    """Whether a lab's processes hold the lock of its run directory. Where that cannot be told, it does."""
     try:
         descriptor = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: who else asks at this moment is no lab
+    except OSError:
         return True
     finally:
         os.close(descriptor)

@@ -49,14 +49,23 @@ class Fault:
 
 
 def read(directory: str | os.PathLike[str]) -> tuple[Fault, ...]:
-    """The faults of the lab in `directory`, the oldest first."""
+    """The faults of the lab in `directory`, the oldest first.
+
+    Raises:
+        CommandFailed: the list is there, but cannot be read. (Taken for empty it would be written anew, and nobody knew
+            what to undo.)
+    """
     try:
         entries = json.loads(Path(directory, FAULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return tuple(
+            Fault(entry["kind"], entry["target"], tuple(tuple(group) for group in entry["groups"])) for entry in entries
+        )
+    except FileNotFoundError:
         return ()
-    return tuple(
-        Fault(entry["kind"], entry["target"], tuple(tuple(group) for group in entry["groups"])) for entry in entries
-    )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is garbled"
+        lab = os.path.basename(directory)
+        raise CommandFailed(f"cannot read which faults the lab {lab} has: {why}", hint=f"wirelab down {lab}") from None
 
 
 def states(faults: Iterable[Fault]) -> dict[str, str]:

@@ -98,9 +98,9 @@ class Faults:
         with self._ledger.held():
             if states(self.now()).get(node) == "off":
                 raise UsageError(f"{node} is off, it cannot be frozen", hint=self._hint(f"restart {node}"))
-            if Fault("freeze", node) not in self.now():
-                self._ledger.add(Fault("freeze", node))
-                self._load({node: partition.silence(self._cables(node))}, Fault("freeze", node))
+            self._ledger.add(Fault("freeze", node))
+            # Also where it was on the list: who wrote it there may have been killed before the rules were loaded.
+            self._load({node: partition.silence(self._cables(node))}, Fault("freeze", node))
             with Control(self._directory) as control:
                 control.ask("freeze", node=node)
 

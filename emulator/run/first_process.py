@@ -154,11 +154,13 @@ class Init:
     def _restart_failed(self) -> None:
         for service in self._waiting():
             if service.due is not None and service.due <= time.monotonic():
-                service.due = None
-                with contextlib.suppress(OSError):
+                try:
                     service.begin(self._spawn(service.request))
-                    service.restarts += 1
-                    self.by_pid[service.pid] = service
+                except OSError:  # no memory, no room for the log: that may pass
+                    service.put_off()
+                    continue
+                service.restarts += 1
+                self.by_pid[service.pid] = service
 
     def _serve(self, client: socket.socket) -> None:
         fds: list[int] = []

@@ -1,6 +1,6 @@
 """The program of a lab's first process. Standard library only:
 
-    python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD [ENGINE_SOCKET [SHARED]]
+    [WIRELAB_SHARED=JSON] python -I -S init.py RUN_DIRECTORY LAB LIFELINE_FD READY_FD [ENGINE_SOCKET]
 
 `emulator.run.keeper` is what it does. Python compiles a program anew each time it runs, so this one is short.
 """

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 from collections.abc import Sequence
 
@@ -29,9 +30,8 @@ def main(arguments: list[str]) -> int:
     """Make the run directory and the namespaces, then keep them. Returns the exit status of the keeper."""
     directory, lab, lifeline, ready = arguments[0], arguments[1], int(arguments[2]), int(arguments[3])
     socket_path = arguments[4] if len(arguments) > 4 else ""
-    shared = _shared(arguments)
-    os.set_inheritable(lifeline, False)
-    os.set_inheritable(ready, False)
+    shared = _shared()
+    _close_all_but(lifeline, ready)
     with contextlib.suppress(OSError):
         os.setsid()
     os.chdir("/")
@@ -53,6 +53,17 @@ def main(arguments: list[str]) -> int:
     finally:
         run_directory.remove_tree(directory)
         _leave(directory)
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close what the user's shell has open and handed on: the lab outlives the command, and is not to hold it. What is
+    kept goes to no program."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        os.set_inheritable(descriptor, False)
+        first = descriptor + 1
+    os.closerange(first, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _leave(directory: str) -> None:
@@ -83,13 +94,16 @@ def _keep(directory: str, lab: str, lifeline: int, ready: int, shared: Sequence[
             os._exit(status)
     os.close(unshared_write)
     os.close(mapped_read)
+    trouble: OSError | None = None
     try:
         if os.read(unshared_read, 1) == b"1":
             id_maps.map_ids(child)
             os.write(mapped_write, b"1")
     except OSError as error:
-        tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        trouble = error
     os.close(mapped_write)
+    if trouble and not os.WIFSIGNALED(os.waitpid(child, 0)[1]):  # of one that was killed nothing is said
+        tell(ready, {"error": "namespaces", "errno": trouble.errno, "text": str(trouble)})
     os.close(ready)
     os.close(lifeline)
     kernel.set_process_name("wirelab-keeper")
@@ -153,6 +167,6 @@ def _enter(directory: str, lab: str, lifeline: int, ready: int, shared: Sequence
     return 0
 
 
-def _shared(arguments: list[str]) -> list[view.Shared]:
+def _shared() -> list[view.Shared]:
     """What the user agreed to share, as the process that started this one says it."""
-    return [view.Shared(*entry) for entry in json.loads(arguments[5])] if len(arguments) > 5 else []
+    return [view.Shared(*entry) for entry in json.loads(os.environ.get("WIRELAB_SHARED", "[]"))]

@@ -8,6 +8,7 @@ namespaces(7), user_namespaces(7), setns(2), unshare(2), mount(2), prctl(2), uni
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import errno
 import os
@@ -48,11 +49,13 @@ MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
+PR_SET_SECCOMP = 22
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
+SECCOMP_MODE_FILTER = 2
 
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
@@ -73,6 +76,8 @@ _IN_MEMORY = b"in memory"
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 # The same numbers on all architectures but Alpha (asm-generic/unistd.h, linux/mount.h).
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432
+_SYS_CLOSE_RANGE = 436
+_CLOSE_RANGE_CLOEXEC = 4
 _CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
 
@@ -225,6 +230,37 @@ def _change_sets(change: Callable[[int, int, int], tuple[int, int, int]]) -> Non
     sets = change(*(halves[index] | halves[index + 3] << 32 for index in range(3)))
     words.raw = struct.pack("=6I", *(one & 0xFFFFFFFF for one in sets), *(one >> 32 for one in sets))
     _check(_libc.capset(header, words), "capset")
+
+
+def filter_calls(program: bytes) -> None:
+    """Let the filter `program` (classic BPF) decide, from now on and for all that this process becomes, which calls to
+    the kernel are carried out (seccomp(2)). The process must have CAP_SYS_ADMIN in its user namespace. A kernel that is
+    built without such filters goes on without it."""
+    octets = ctypes.create_string_buffer(program, len(program))
+    filter_of = struct.pack("@HP", len(program) // 8, ctypes.addressof(octets))
+    try:
+        _check(_libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_of, 0, 0), "seccomp")
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+
+
+def close_on_exec(first: int) -> None:
+    """Let no program that this process becomes have the descriptor `first` or one above it (close_range(2), Linux
+    5.11)."""
+    last, flags = ctypes.c_uint(0xFFFFFFFF), ctypes.c_int(_CLOSE_RANGE_CLOEXEC)
+    if _libc.syscall(ctypes.c_long(_SYS_CLOSE_RANGE), ctypes.c_uint(first), last, flags) == 0:
+        return
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # no /proc that knows this process
+        import resource
+
+        numbers = list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    for number in numbers:
+        if number >= first:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(number, False)
 
 
 def send_message(sock: socket.socket, payload: bytes, fds: tuple[int, ...] = ()) -> None:

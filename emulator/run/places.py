@@ -65,7 +65,10 @@ class Places:
             os.makedirs(os.path.join(home, "etc"), exist_ok=True)
             for file in OWN_FILES:
                 _own_file(home, name, file)
-            for target, (number, writable) in self._binds.get(name, {}).items():
+            binds = self._binds.get(name, {})
+            if binds:
+                view.protect_shared(len(self._shared), {number for number, writable in binds.values() if writable})
+            for target, (number, writable) in binds.items():
                 view.bind(number, target, writable=writable)
             flags = os.O_RDONLY | os.O_CLOEXEC
             mnt, uts = os.open("/proc/self/ns/mnt", flags), os.open("/proc/self/ns/uts", flags)

@@ -36,13 +36,19 @@ def make(directory: str) -> None:
 
 def remove_tree(folder: str) -> None:
     """Remove `folder` and what is in it, as far as possible. (`shutil` would be half of what this process imports.)"""
-    for parent, folders, files in os.walk(folder, topdown=False):
-        for name in files:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(parent, name))
-        for name in folders:
-            with contextlib.suppress(OSError):
-                path = os.path.join(parent, name)
-                (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    with contextlib.suppress(OSError):
+        # By descriptors: another lab may have the name by now, and its files are not to be touched.
+        for _, folders, files, parent in os.fwalk(folder, topdown=False):
+            for name in (*files, *folders):
+                with contextlib.suppress(OSError):
+                    _remove(name, parent)
     with contextlib.suppress(OSError):
         os.rmdir(folder)
+
+
+def _remove(name: str, parent: int) -> None:
+    """Remove a file, a link or an empty folder in the folder `parent`."""
+    try:
+        os.unlink(name, dir_fd=parent)
+    except IsADirectoryError:
+        os.rmdir(name, dir_fd=parent)

@@ -11,6 +11,7 @@ $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.errors import CommandFailed, UsageError
-from emulator.run import control, running
+from emulator.run import control, run_directory, running
 
 _STALE_AFTER_S = 10.0
 _HEEDS_WITHIN_S = 5.0
@@ -48,13 +49,32 @@ def tidy_one(entry: Path) -> None:
     """Remove the run directory `entry` if its lab has ended."""
     with contextlib.suppress(OSError):
         young = time.time() - entry.stat().st_mtime < _STALE_AFTER_S
-        maker = entry.name.rpartition(".")[2]  # the keeper that is about to take the lock and give it its name
+        maker = entry.name.rpartition(".")[2]  # who is about to give it its name, or to remove it
         if entry.name.startswith(".") and young and os.path.exists(f"/proc/{maker}"):
             return
-        if not control.is_alive(entry):
-            import shutil
+        if remains := _take_away(entry):
+            run_directory.remove_tree(remains)
 
-            shutil.rmtree(entry, ignore_errors=True)
+
+def _take_away(entry: Path) -> str | None:
+    """Take its name from the directory of a lab that has ended, so that what is removed then can be no other lab's.
+
+    Returns:
+        Its new path, or None when it is there no more, or the lab lives.
+
+    Raises:
+        OSError: it cannot be told, or not be done.
+    """
+    folder = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # one at a time takes names away, and nobody gives this one away meanwhile
+        if control.is_alive(f"/proc/self/fd/{folder}") or not os.path.samestat(os.fstat(folder), os.lstat(entry)):
+            return None
+        remains = str(entry if entry.name.startswith(".") else entry.with_name(f".{entry.name}.{os.getpid()}"))
+        os.rename(entry, remains)
+        return remains
+    finally:
+        os.close(folder)
 
 
 def names() -> list[str]:
@@ -99,24 +119,25 @@ def stop(folder: Path, timeout_s: float = 60.0) -> None:
     Raises:
         CommandFailed: it is still there after `timeout_s`.
     """
-    pid = 0
-    try:
-        with control.Control(folder) as link:
+    with contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        pid, first = 0, -1
+        with contextlib.suppress(control.LabGone, OSError), control.Control(folder, _HEEDS_WITHIN_S) as link:
             pid = link.peer()
+            with contextlib.suppress(OSError):  # it is in no PID namespace of ours
+                first = link.peer_handle()
+                stack.callback(os.close, first)
             link.ask("stop")
-    except (control.LabGone, OSError):
-        pass
-    began = time.monotonic()
-    killed = False
-    while control.is_alive(folder):
-        waited = time.monotonic() - began
-        if waited > _HEEDS_WITHIN_S and pid > 1 and not killed:
-            killed = True
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        if waited > timeout_s:
-            raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
-        time.sleep(0.002)
+        killed = False
+        while control.is_alive(folder):
+            waited = time.monotonic() - began
+            if waited > _HEEDS_WITHIN_S and first >= 0 and not killed:
+                killed = True
+                with contextlib.suppress(OSError):
+                    signal.pidfd_send_signal(first, signal.SIGKILL)
+            if waited > timeout_s:
+                raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
+            time.sleep(0.002)
     tidy_one(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()

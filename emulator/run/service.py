@@ -43,6 +43,11 @@ class Service:
             return
         if time.monotonic() - self._began_s >= STEADY_S:
             self.in_a_row = 0
+        self.put_off()
+
+    def put_off(self) -> None:
+        """It is to be started again later, unless that failed too often already."""
+        self.due = None
         if self.in_a_row < RESTARTS_MAX:
             self.due = time.monotonic() + RESTART_DELAY_S * 2**self.in_a_row
             self.in_a_row += 1

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from emulator.run import kernel
+from emulator.run import kernel, seccomp
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -21,6 +21,8 @@ CAPABILITIES = kernel.capability_set((
 """What root of a node may do in the lab's user namespace (a bit set): everything with its network,
 files and users. Without CAP_SYS_ADMIN nothing that it sees can be mounted otherwise, and without that and
 CAP_SYS_PTRACE it cannot get at the lab's first process, whose capabilities it lacks (ptrace(2))."""
+
+_REFUSED_CALLS = seccomp.program()
 
 
 class Spaces(NamedTuple):
@@ -203,6 +205,7 @@ def _become(
     die_with_parent: bool,
     cwd: str,
 ) -> None:
+    kernel.close_on_exec(3)  # whatever the caller was given by others
     if die_with_parent:
         kernel.die_with_parent(signal.SIGKILL)
     if new_session:
@@ -230,6 +233,7 @@ def _become(
         with contextlib.suppress(OSError):
             os.chdir(place)
             break
+    kernel.filter_calls(_REFUSED_CALLS)
     if confinement:
         _confine(confinement)
         if die_with_parent:  # to change the ids took it back

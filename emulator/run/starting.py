@@ -48,7 +48,8 @@ class Start:
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._ready, ready_write = os.pipe2(os.O_CLOEXEC)
         program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "init.py")
-        told = [_json(shared)] if shared else []
+        # Not as an argument: those of a process are shown to all users of the machine.
+        told = {"WIRELAB_SHARED": _json(shared)} if shared else {}
         try:
             # Straight to the kernel: to import `subprocess` takes a third of the time that the new process needs.
             null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
@@ -56,8 +57,8 @@ class Start:
             argv = [sys.executable, "-I", "-S", program, self._place, name, str(lifeline), str(ready_write)]
             self._keeper = os.posix_spawn(
                 sys.executable,
-                [*argv, engine_socket or "", *told],
-                os.environ,
+                [*argv, engine_socket or ""],
+                {**os.environ, **told},
                 file_actions=null + handed,
                 setsid=True,
             )

@@ -22,7 +22,7 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from emulator.run import kernel
@@ -365,13 +365,25 @@ def _share(root: str, number: int, entry: Shared) -> None:
         os.close(descriptor)
 
 
+def protect_shared(count: int, writable: Collection[int]) -> None:
+    """In the mount namespace of the caller, which is a node's: let nothing be changed in what was shared under the
+    numbers below `count`, but for those in `writable`. So `bind` cannot change more than was agreed to either."""
+    for number in range(count):
+        if number not in writable:
+            read_only(f"{SHARED_PLACE}/{number}")
+
+
 def bind(number: int, target: str, *, writable: bool) -> None:
     """Show what was shared under `number` at `target`, in the mount namespace of the caller, which is a node's.
 
     Raises:
-        OSError: there is no place for it: only in memory can folders be made for it.
+        OSError: there is no place for it: only in memory can folders be made for it; or a link on the way leads to what
+            is shared, or to another node's files.
     """
     source = f"{SHARED_PLACE}/{number}"
+    target = os.path.realpath(target)
+    if f"{target}/".startswith((f"{SHARED_PLACE}/", f"{LAB_PLACE}/")):
+        raise OSError(errno.ELOOP, f"the way there leads to {target}")
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:

@@ -220,10 +220,10 @@ def read_manifest(octets: bytes, wirelab: str) -> Manifest:
             raise FolderError(f"{MANIFEST} was altered: its SHA-256 differs from the one that it tells")
         files = {}
         for name, entry in data["files"].items():
-            frames = None if entry.get("frames") is None else _number(entry["frames"])
-            files[name] = Seal(_number(entry["octets"]), _text(entry["sha256"]), frames)
+            frames = None if entry.get("frames") is None else _count(entry["frames"])
+            files[name] = Seal(_count(entry["octets"]), _text(entry["sha256"]), frames)
         manifest = Manifest(_text(data["lab"]), _text(data["wirelab"]), files)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FolderError(f"{MANIFEST} does not hold what it should: {type(error).__name__}: {error}") from None
     for name in (*FILES, CAPTURE):
         if name not in manifest.files:
@@ -277,6 +277,12 @@ def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"expected a number, not {type(value).__name__}")
     return value
+
+
+def _count(value: Any) -> int:
+    if _number(value) < 0:
+        raise TypeError("expected a number that is not negative")
+    return _number(value)
 
 
 def _texts(value: Any) -> dict[str, str]:

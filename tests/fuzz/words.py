@@ -21,9 +21,17 @@ from unittest import mock
 from emulator import cli, controller, door
 from emulator.commands import many
 from emulator.errors import MachineError
+from emulator.kept import Keeping, keep
 from emulator.lab import resolve
+from emulator.lab.document import parse
+from emulator.lab.load import build
 from emulator.lab.resolved import ResolvedLab
-from emulator.run import everyone
+from emulator.report.json import as_dict
+from emulator.run import everyone, runs
+from emulator.verify.evidence import Evidence
+from emulator.verify.folder import Kept, plain
+from emulator.verify.judge import judge
+from emulator.verify.verdict import Report
 
 from . import captures, labs
 from .promises import ROOT, Broken, folder, kept, octets_of_stream, shown_safely
@@ -44,7 +52,9 @@ LINES = (
     "verify lab.yml wrong.yml --jobs 2 --junit report.xml", "verify -w keep.pcapng lab.yml --json", "capture small",
     "capture small pc1:eth0 -w - -f 'tcp port 80' --duration 3 --count 5", "link small pc1:eth0 down",
     "capture small pc1--pc2 -w x.pcapng --max-size 10M --files 3", "capture small --wireshark",
-    "link small pc1:eth0 up", "wireshark install", "wireshark uninstall",
+    "link small pc1:eth0 up", "wireshark install", "wireshark uninstall", "verify --replay kept",
+    "verify --replay kept --json --junit report.xml", "verify --replay sub", "verify --replay kept/report.json",
+    "validate sub/lab.yml", "plan sub --as json", "up sub/lab.yml --name=../up", "up lab.yml --name=a/b",
 )  # fmt: skip
 """Those of README.md and of the manual, with files that are there."""
 
@@ -58,7 +68,8 @@ WORDS = (
     "linear,2,", "ring,2", "fat-tree,3", "fat-tree,4", "fat-tree,99999", "tree,²,1", "single,1e3", "SINGLE,3",
     "star,3", "$(reboot)", "`id`", "; rm -rf /", "a\nb", "\t", "\r", "\x1b[31mred\x1b]0;title\x07", "\x9b31m",
     "\u202egpj", "\udcff\udc80", "é", "\U0001f600", "wirelab: all is well\n  hint: none", "%s%n", "{0}",
-    "--name=" + "x" * 100, "--name=-rf", "--name=../up", "--name=a b", "--pcap", "--html", "--topology",
+    "--name=" + "x" * 100, "--name=-rf", "--name=../up", "--name=/tmp/up", "--name=..", "--name=a b", "--replay",
+    "--replay=kept", "--replay=", "kept", "kept/lab.yml", "--pcap", "--html", "--topology",
     "--backend=docker", "--backend=netns", "--backend=vm", "--break", "--break=cut", "--filter=tcp", "--filter=(",
     "--all", "--help", "-h", "--version", "@lab.yml", "1.5", "bash", "install", "up", "down", "exec", "explain",
 )  # fmt: skip
@@ -108,17 +119,25 @@ def mutate(octets: bytes, chance: random.Random) -> bytes:
     return b"\0".join(words)
 
 
+_STAYS = re.compile(rb"--name=.*|(?:--replay=)?(?:sub|kept)/[a-z.]+", re.DOTALL)
+"""Words with slashes and dots that lead to no file, or to one below the working folder that is no link."""
+
+
 def split(octets: bytes) -> list[str]:
     """The words of a command line, as Python gets them. No word leads out of the working folder: the files that they
     name may be written."""
-    words = [os.fsdecode(word.replace(b"..", b".").replace(b"/", b"_")) for word in octets.split(b"\0")[:40]]
+    words = [
+        os.fsdecode(word if _STAYS.fullmatch(word) else word.replace(b"..", b".").replace(b"/", b"_"))
+        for word in octets.split(b"\0")[:40]
+    ]
     return [] if words == [""] else words
 
 
 class _Start:
     """In the place of a lab's first process."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, name: str = "lab", *_: Any, **__: Any) -> None:
+        runs.check_name(name)
         raise MachineError("no lab is started here", hint="this is a test of the command line")
 
 
@@ -127,15 +146,30 @@ def _start(*_: Any, **__: Any) -> NoReturn:
     raise AssertionError
 
 
+def _keep(place: Path) -> None:
+    """A verification that is kept, of two hosts that have exchanged nothing."""
+    text = "name: two\nnodes: {a: {}, b: {}}\nlinks: [[a, b]]\nchecks: [{name: no, layer: network, check: re-encode}]\n"
+    lab = resolve.resolve(build(parse(text.encode(), "lab.yml")))
+    evidence = Evidence((), (), {}, (), {}, {}, {})
+    report = Report(lab.name, judge(lab, evidence), 0.1)
+    found = Kept("lab.yml", text, {}, None, None, "netns", plain(lab), {}, as_dict(report), evidence, {})
+    with Keeping(place) as keeping:
+        keeping.capture.write_bytes(captures.pcapng([]))
+        keep(keeping, found, report, 0)
+
+
 @functools.cache
 def _home() -> dict[str, str]:
-    """The environment of a user with a home of their own, a lab file, a wrong one and a capture, and no engine."""
+    """The environment of a user with a home of their own, a lab file, a wrong one, a capture and a verification that is
+    kept, and no engine."""
     place = folder()
     (place / "lab.yml").write_bytes(labs.seeds()[0])
-    (place / "sub" / "lab.yml").write_bytes(labs.seeds()[0])
+    for name in ("lab.yml", "page.html"):
+        (place / "sub" / name).write_bytes((place / name).read_bytes())
     (place / "wrong.yml").write_text('name: -rf\nnodes: {a: {kind: "\\e[31m"}}\nlinks: [[a, b]]\n', encoding="utf-8")
     (place / "real.pcapng").write_bytes(captures.seeds()[-1])
     (place / "runtime").mkdir(mode=0o700)
+    _keep(place / "kept")
     found = {name: str(place) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")}
     engine = f"unix://{place}/no-engine"
     return {

@@ -24,7 +24,7 @@ from tests.live.conftest import processes, wait_until
 LAB = """
 name: {name}
 nodes:
-  a: {{binds: [{binds}], exec: [{run}]}}
+  a: {{binds: [{binds}], programs: {{{programs}}}}}
   b: {{}}
 links: [[a, b]]
 """
@@ -57,14 +57,26 @@ def write(path, text="x"):
     finally:
         os.close(descriptor)
 
+def in_a_child(function):  # for what would change the rest, if it worked
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except OSError as error:
+            os._exit(error.errno)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        raise OSError(status, "")
+
 # the machine's files
 for path in host["files"]:
     tried(f"read {path}", lambda: open(path, "rb").read(10))
     tried(f"change {path}", lambda: open(path, "ab").write(b"x"))
-    tried(f"remove {path}", lambda: os.unlink(path))
     tried(f"list {path}", lambda: os.listdir(os.path.dirname(path)))
     for up in ("/proc/1/root", "/proc/self/root", "/proc/1/cwd", f"/proc/{os.getppid()}/root", "/..", "/dev/shm/../.."):
         tried(f"read {up}{path}", lambda: open(up + path, "rb").read(10))
+    tried(f"remove {path}", lambda: os.unlink(path))
 for folder in ("/", "/usr", "/usr/bin", "/usr/lib", "/etc", "/home", "/dev", "/sys", "/proc/sys/kernel", "/var"):
     tried(f"create in {folder}", lambda: os.close(os.open(f"{folder}/wirelab-was-here", os.O_CREAT | os.O_WRONLY)))
 for path in ("/usr/bin/env", "/etc/passwd", "/dev/null", "/dev/urandom", "/usr", "/etc", "/dev"):
@@ -86,7 +98,7 @@ for source, target, kind, flags in (
           lambda: call(libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)))
 for place in ("/etc", "/usr", "/proc/sys", "/proc", "/sys", "/.lab", "/.shared", "/run", "/dev/null", "/"):
     tried(f"unmount {place}", lambda: call(libc.umount2(place.encode(), 2)))
-tried("pivot_root", lambda: call(libc.pivot_root(b"/tmp", b"/tmp")))
+tried("pivot_root", lambda: in_a_child(lambda: (libc.unshare(0x20000), call(libc.pivot_root(b"/tmp", b"/tmp")))))
 tried("enter the lab's first process", lambda: call(libc.setns(os.open("/proc/1/ns/mnt", os.O_RDONLY), 0)))
 tried("open_tree", lambda: call(libc.syscall(428, -100, b"/usr", 1)))
 tried("fsopen", lambda: call(libc.syscall(430, b"tmpfs", 0)))
@@ -99,7 +111,7 @@ done["devices"] = sorted(name for name in os.listdir("/dev"))
 # processes
 tried("signal the first process for the user", lambda: call(libc.ptrace(16, 1, 0, 0)))
 tried("seize the first process", lambda: call(libc.ptrace(0x4206, 1, 0, 0)))
-for name in os.listdir("/proc/1/fd"):  # their numbers can be seen, and nothing else
+for name in os.listdir("/proc/1/fd") if os.access("/proc/1/fd", os.R_OK) else ():  # they are seen, and no more
     tried(f"descriptor {name} of the first process", lambda: os.open(f"/proc/1/fd/{name}", os.O_RDONLY | os.O_PATH))
     tried(f"link {name} of the first process", lambda: os.readlink(f"/proc/1/fd/{name}"))
 for entry in ("root", "cwd", "exe", "environ", "mem", "maps", "ns/mnt", "ns/net"):
@@ -109,7 +121,10 @@ for entry in ("root", "cwd", "exe", "environ", "mem", "maps", "ns/mnt", "ns/net"
 tried("memory of the first process", lambda: call(libc.process_vm_readv(
     1, (ctypes.c_uint64 * 2)(0, 1), 1, (ctypes.c_uint64 * 2)(0, 1), 1, 0)))
 tried("descriptors of the first process", lambda: call(libc.syscall(438, os.pidfd_open(1), 3, 0)))
-done["seen"] = sorted(open(f"/proc/{pid}/comm").read().strip() for pid in os.listdir("/proc") if pid.isdigit())
+done["seen"] = []
+for pid in os.listdir("/proc"):
+    with contextlib.suppress(OSError):
+        done["seen"] += [open(f"/proc/{pid}/comm").read().strip()] if pid.isdigit() else []
 for pid in host["pids"]:
     tried(f"signal {pid}", lambda: os.kill(pid, 0) if open(f"/proc/{pid}/comm").read().strip() == "outsider" else
           call(libc.kill(1 << 30, 0)))
@@ -126,7 +141,10 @@ for path in ("/proc/sysrq-trigger", "/proc/irq/default_smp_affinity", "/sys/kern
     tried(f"write {path}", lambda: write(path, "1"))
 tried("init_module", lambda: call(libc.syscall(host["init_module"], b"x", 1, b"")))
 tried("finit_module", lambda: call(libc.syscall(host["finit_module"], os.open("/usr/bin/env", os.O_RDONLY), b"", 0)))
-tried("bpf", lambda: call(libc.syscall(host["bpf"], 5, ctypes.create_string_buffer(128), 128)))
+code = ctypes.create_string_buffer(bytes.fromhex("b7000000000000009500000000000000"))
+terms = ctypes.create_string_buffer(b"GPL")
+program = struct.pack("IIQQ", 6, 2, ctypes.addressof(code), ctypes.addressof(terms)).ljust(128, b"\0")
+tried("bpf", lambda: call(libc.syscall(host["bpf"], 5, program, len(program))))  # one for XDP that lets nothing pass
 tried("perf_event_open", lambda: call(libc.syscall(
     host["perf"], ctypes.create_string_buffer(struct.pack("IIQ", 1, 128, 0), 128), -1, 0, -1, 0)))
 tried("kexec", lambda: call(libc.syscall(host["kexec"], 0, 0, None, 0)))
@@ -143,7 +161,9 @@ tried("settimeofday", lambda: call(libc.settimeofday((ctypes.c_long * 2)(int(tim
 tried("sethostname", lambda: socket.sethostname("owned"))
 tried("limits", lambda: call(libc.setrlimit(13, (ctypes.c_ulong * 2)(99, 99))))
 tried("real time", lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50)))
-tried("keys of the user", lambda: call(libc.syscall(host["keyctl"], 11, host["key"], None, 0)))
+room = ctypes.create_string_buffer(64)
+tried("read a key of the user", lambda: call(libc.syscall(host["keyctl"], 11, int(host["key"]), room, 64)))
+tried("add a key", lambda: call(libc.syscall(host["add_key"], b"user", b"x", b"x", 1, -3)))
 
 # sockets
 def reach(address):
@@ -182,11 +202,31 @@ print(json.dumps(done))
 """
 
 SYSCALLS = {
-    "x86_64": {"init_module": 175, "finit_module": 313, "bpf": 321, "perf": 298, "kexec": 246, "keyctl": 250},
-    "aarch64": {"init_module": 105, "finit_module": 273, "bpf": 280, "perf": 241, "kexec": 104, "keyctl": 219},
-}
-REFUSALS = {1, 2, 3, 13, 16, 22, 30, 38, 95, 111, 126}
-"""EPERM, ENOENT, ESRCH, EACCES, EBUSY, EINVAL, EROFS, ENOSYS, EOPNOTSUPP, ECONNREFUSED, ENOKEY."""
+    "x86_64": {"init_module": 175, "finit_module": 313, "bpf": 321, "perf": 298, "kexec": 246, "keyctl": 250,
+               "add_key": 248},
+    "aarch64": {"init_module": 105, "finit_module": 273, "bpf": 280, "perf": 241, "kexec": 104, "keyctl": 219,
+                "add_key": 217},
+}  # fmt: skip
+REFUSALS = {1, 2, 3, 13, 16, 22, 30, 38, 95, 111}
+"""EPERM, ENOENT, ESRCH, EACCES, EBUSY, EINVAL, EROFS, ENOSYS, EOPNOTSUPP, ECONNREFUSED."""
+FORBIDDEN = {1, 13, 38}
+"""EPERM, EACCES, ENOSYS: not allowed, whatever the arguments."""
+RIGHTS = {
+    "pivot_root", "open_tree", "fsopen", "mount_setattr", "mknod", "open_by_handle_at", "init_module", "finit_module",
+    "bpf", "perf_event_open", "kexec", "swapon", "syslog", "acct", "iopl", "clock_settime", "adjtimex", "settimeofday",
+    "sethostname", "real time", "read a key of the user", "add a key", "mount x /tmp tmpfs 0", "unmount /etc",
+}  # fmt: skip
+"""Attempts of which the kernel has to say that they are not allowed: with the rights they would work, or go further."""
+
+WITH_KEY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(int(sys.argv[2]), 1, None) > 0
+key = libc.syscall(int(sys.argv[1]), b"user", b"of-the-session", b"a secret", 8, -3)
+assert key > 0, ctypes.get_errno()
+os.execvp(sys.argv[3], [word.replace("THE-KEY", str(key)) for word in sys.argv[3:]])
+"""
+"""Become a program in a session of its own that has a key (keyctl(2)), whose number stands for THE-KEY."""
 
 
 @pytest.fixture
@@ -195,6 +235,8 @@ def host(person: Person, lab_name: str) -> Iterator[dict[str, Any]]:
     secret = person.home / "secret"
     secret.write_text("a secret")
     secret.chmod(0o644)
+    if os.geteuid() == 0:
+        os.chown(secret, person.uid, person.uid)
     sock = person.home / "sock"
     outside = Path(f"/var/lib/{lab_name}.sock") if os.geteuid() == 0 else sock
     with (
@@ -202,10 +244,13 @@ def host(person: Person, lab_name: str) -> Iterator[dict[str, Any]]:
         socket.socket(socket.AF_UNIX) as elsewhere,
         socket.socket(socket.AF_UNIX) as abstract,
         socket.socket() as tcp,
-        subprocess.Popen(
-            ["/bin/sh", "-c", "echo outsider >/proc/self/comm; read x"], stdin=subprocess.PIPE
+        person.popen(
+            ["/bin/sh", "-c", "echo outsider >/proc/self/comm; echo; read x"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         ) as outsider,
     ):
+        assert outsider.stdout and outsider.stdout.readline() == "\n"
         by_path.bind(str(sock))
         sock.chmod(0o777)
         if outside != sock:
@@ -224,7 +269,7 @@ def host(person: Person, lab_name: str) -> Iterator[dict[str, Any]]:
                         "/run/dbus/system_bus_socket", "/tmp/.X11-unix/X0", "@/tmp/.X11-unix/X0"],
             "ports": [tcp.getsockname()[1]],
             "disk": [os.major(disk), os.minor(disk)],
-            "key": 1,
+            "key": "THE-KEY",
             **SYSCALLS[os.uname().machine],
         }  # fmt: skip
         outsider.communicate()
@@ -233,12 +278,12 @@ def host(person: Person, lab_name: str) -> Iterator[dict[str, Any]]:
     secret.unlink(missing_ok=True)
 
 
-def lab_file(person: Person, name: str, *, binds: str = "", run: str = "") -> Path:
+def lab_file(person: Person, name: str, *, binds: str = "", programs: str = "") -> Path:
     """A lab file of two nodes."""
     folder = person.home / f"{name}-lab"
     folder.mkdir(exist_ok=True)
     file = folder / "lab.yml"
-    file.write_text(LAB.format(name=name, binds=binds, run=run))
+    file.write_text(LAB.format(name=name, binds=binds, programs=programs))
     for place in (folder, file):
         if os.geteuid() == 0:
             os.chown(place, person.uid, person.uid)
@@ -254,23 +299,31 @@ def lab(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> Iter
     shutil.rmtree(person.home / f"{lab_name}-lab")
 
 
-def test_every_way_out_is_refused(person: Person, lab: str, host: dict[str, Any]) -> None:
-    before = {path: Path(path).stat() for path in ("/etc/passwd", "/dev/null", "/usr/bin/env", host["files"][0])}
-    argv = [*person.argv("exec", lab, "a", "--"), "/usr/bin/python3", "-", json.dumps(host)]
+def attack(person: Person, host: dict[str, Any], *around: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What came of all attempts, made by a Python that `around` starts: attempt → number of the error, or what worked;
+    and the same of those in a user namespace of its own."""
+    calls = [str(host["add_key"]), str(host["keyctl"])]
+    argv = [person.python, "-c", WITH_KEY, *calls, *around, "/usr/bin/python3", "-", json.dumps(host)]
     with tempfile.TemporaryFile("w+") as script:
         script.write(ATTACK)
         script.seek(0)
         done = person.run(argv, stdin=script)
     assert done.returncode == 0, done.stderr
     inner, outcome = (json.loads(line) for line in done.stdout.splitlines())
+    return outcome, inner["inner"]
+
+
+def test_every_way_out_is_refused(person: Person, lab: str, host: dict[str, Any]) -> None:
+    before = {path: Path(path).stat() for path in ("/etc/passwd", "/dev/null", "/usr/bin/env", host["files"][0])}
+    outcome, inner = attack(person, host, *person.argv("exec", lab, "a", "--"))
     seen, devices = outcome.pop("seen"), outcome.pop("devices")
     interfaces, abstract = outcome.pop("interfaces"), outcome.pop("abstract")
     assert len(outcome) > 120
     worked = {what: result for what, result in outcome.items() if result not in REFUSALS}
     assert not worked, "\n".join(f"{what}: {result}" for what, result in worked.items())
-    assert {
-        what: result for what, result in inner["inner"].items() if result not in REFUSALS and what != "unshare"
-    } == {}
+    assert set(outcome) >= RIGHTS
+    assert {what: outcome[what] for what in RIGHTS if outcome[what] not in FORBIDDEN} == {}
+    assert {what: result for what, result in inner.items() if result not in REFUSALS and what != "unshare"} == {}
     assert set(seen) <= {"wirelab-init", "python3", "init.py", "wirelab"}
     assert set(devices) == {"null", "zero", "full", "random", "urandom", "tty", "net", "pts", "ptmx", "shm", "fd",
                             "stdin", "stdout", "stderr"}  # fmt: skip
@@ -284,6 +337,23 @@ def test_every_way_out_is_refused(person: Person, lab: str, host: dict[str, Any]
     assert Path(host["files"][0]).read_text() == "a secret"
     assert not list(Path("/").glob("wirelab-was-here"))
     assert person.wirelab("exec", lab, "b", "--", "hostname").stdout == "b\n"
+
+
+@pytest.mark.parametrize("person", ["user"], indirect=True)
+def test_the_same_attempts_work_in_a_user_namespace_that_is_no_lab(person: Person, host: dict[str, Any]) -> None:
+    """The twin of the attempts themselves: where nothing but the user's own rights holds them back, those at what is
+    the user's succeed. (Not as root: there they would change the machine.)"""
+    secret, abstract = host["files"][0], host["sockets"][2]
+    outcome, _ = attack(person, host, "unshare", "--user", "--map-root-user", "--mount", "--uts")
+    own = {
+        *(f"{verb} {secret}" for verb in ("read", "change", "list", "remove")),
+        f"read /proc/self/root{secret}", f"read /..{secret}",
+        f"signal {host['pids'][0]}", f"socket {abstract!r}", f"port {host['ports'][0]}",
+        "mount x /tmp tmpfs 0", "pivot_root", "open_tree", "fsopen", "sethostname",
+        "read a key of the user", "add a key",
+    }  # fmt: skip
+    assert {what: outcome.get(what) for what in own if not str(outcome.get(what)).startswith("worked")} == {}
+    assert not Path(secret).exists()
 
 
 def test_the_same_is_reached_from_outside(person: Person, host: dict[str, Any]) -> None:
@@ -321,10 +391,38 @@ def test_a_node_can_still_do_its_work(person: Person, lab: str) -> None:
     assert person.wirelab("exec", lab, "b", "--", "ls", "/root", "/run").stdout.split("\n")[1] == ""
 
 
-def test_what_a_node_shows_does_not_reach_the_terminal(person: Person, lab: str) -> None:
-    """Names and reasons are escaped; only `exec` and `shell` pass on what a command prints, as they are asked to."""
-    lines = person.wirelab("ps", lab).stdout + person.wirelab("ps").stdout
-    assert "\x1b" not in lines
+ESCAPES = r"""
+name: {name}
+nodes:
+  a: {{programs: {{bad: {{run: [sh, -c, 'printf "\033]0;owned\007 \033[31mred\n" >&2; exit 3']}}}}}}
+  b: {{}}
+links: [[a, b]]
+scenes: [{{name: say, steps: [{{on: a, run: [printf, '\033]0;owned\007 \033[31mred'], id: said}}]}}]
+checks: [{{name: fine, layer: application, check: output, step: said, matches: "^fine$"}}]
+"""
+
+
+def test_what_a_node_shows_does_not_reach_the_terminal(
+    person: Person, lab_name: str, nothing_left: Callable[[], None]
+) -> None:
+    """The last words of a service and what a step printed are escaped; only `exec` and `shell` pass on what a command
+    prints, as they are asked to."""
+    file = person.home / f"{lab_name}.yml"
+    file.write_text(ESCAPES.format(name=lab_name))
+    file.chmod(0o644)
+    person.wirelab("up", str(file))
+    wait_until(lambda: "status 3" in person.wirelab("ps").stdout, "it has ended")
+    log = (person.runs / lab_name / "log" / "a-bad.log").read_bytes()
+    assert log == b"\x1b]0;owned\x07 \x1b[31mred\n", "the twin: there is something to be escaped"
+    one = person.wirelab("ps", lab_name)
+    verify = person.wirelab("verify", lab_name, status=1)
+    fault = person.wirelab("fault", lab_name, "restart", "a:bad", status=None)
+    for shown in (one, verify):
+        assert r"\x1b]0;owned\x07 \x1b[31mred" in shown.stdout
+    everything = (one, verify, fault, person.wirelab("ps"), person.wirelab("ps", lab_name, "--json"))
+    assert not [said for done in everything for said in (done.stdout, done.stderr) if {"\x1b", "\x07"} & set(said)]
+    assert person.wirelab("exec", lab_name, "a", "--", "printf", r"\033[31m").stdout == "\x1b[31m"
+    person.wirelab("down", lab_name)
 
 
 @pytest.fixture
@@ -371,6 +469,35 @@ def test_binds_need_agreement(person: Person, lab_name: str, app: Path, nothing_
         link.unlink()
 
 
+def test_a_link_in_what_is_shared_does_not_lead_to_the_rest_of_it(
+    person: Person, lab_name: str, app: Path, nothing_left: Callable[[], None]
+) -> None:
+    """A folder to read stays as it is, also where another bind goes through a link in it."""
+    other = app.parent / f"{lab_name}-other"
+    other.mkdir()
+    if os.geteuid() == 0:
+        os.chown(other, person.uid, person.uid)
+    places = {"sly": "/.shared/1/made", "plain": "/tmp/made", "nothing": "/.lab/b/made"}
+    for name, target in places.items():
+        (app / name).symlink_to(target)
+    try:
+        for name, works in (("sly/x", False), ("nothing/x", False), ("plain/x", True)):
+            binds = f'"{app}:/opt/app:ro", "{other}:/srv/other:ro", "{app}/file:/opt/app/{name}:ro"'
+            file = lab_file(person, lab_name, binds=binds, programs="wait: sleep 1000")
+            up = person.wirelab("up", str(file), "--allow-binds", status=None)
+            assert (up.returncode == 0) == works, (name, up.stderr)
+            assert not list(other.iterdir())
+            if works:
+                read = person.wirelab("exec", lab_name, "a", "--", "cat", "/tmp/made/x").stdout
+                assert read == "mine"
+                person.wirelab("down", lab_name)
+        assert sorted(path.name for path in app.iterdir()) == sorted(["file", *places])
+    finally:
+        person.wirelab("down", lab_name, status=None)
+        shutil.rmtree(app)
+        shutil.rmtree(other)
+
+
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("yes\n", 0), ("\x04", 2)])
 def test_a_question_on_a_terminal(user: Person, lab_name: str, answer: str, status: int) -> None:
     folder = user.home / f"{lab_name}-app"
@@ -380,6 +507,7 @@ def test_a_question_on_a_terminal(user: Person, lab_name: str, answer: str, stat
     file = lab_file(user, lab_name, binds=f'"{folder}:/opt/app"')
     leader, follower = pty.openpty()
     os.fchmod(follower, 0o666)
+    os.write(leader, b"y\n")  # typed before the question is there: no answer to it
     process = user.popen(
         user.argv("up", str(file)), stdin=follower, stdout=subprocess.PIPE, stderr=follower, start_new_session=True
     )

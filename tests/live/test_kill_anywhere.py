@@ -358,7 +358,7 @@ def test_holders_of_a_running_lab(scene: Scene, who: tuple[str, ...]) -> None:
         work = scene.start("exec", scene.name, "pc", "--", "ping", "-n", "-i", "0.05", "10.0.0.80")
         time.sleep(part * 0.4)  # the moment is what is tested
         victims = [one for one in scene.watch.look() if _comm(one) in who]
-        assert len(victims) == len(who)
+        assert len(victims) == len(who), "each is there to be killed"
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         scene.kills.append(part)

@@ -172,6 +172,28 @@ def test_the_kernel_refuses_every_way(owner: Person, stranger: Person, running: 
     assert owner.json("verify", running)["fail"] == 0
 
 
+def test_command_lines_tell_names_and_nothing_that_was_agreed_to(
+    owner: Person, stranger: Person, lab_name: str
+) -> None:
+    """The kernel shows them to everybody."""
+    shared = owner.home / f"{lab_name}-agreed"
+    shared.mkdir()
+    os.chown(shared, owner.uid, owner.uid)
+    file = owner.home / f"{lab_name}.yml"
+    file.write_text(f'name: {lab_name}\nnodes: {{a: {{binds: ["{shared}:/opt/a"]}}, b: {{}}}}\nlinks: [[a, b]]\n')
+    file.chmod(0o644)
+    script = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; cat /proc/[0-9]*/environ 2>/dev/null; true"
+    try:
+        owner.wirelab("up", str(file), "--allow-binds")
+        seen = stranger.run(["sh", "-c", script]).stdout
+        assert f"{base(owner)}/{lab_name}" in seen, "the twin: what is in a command line is seen"
+        assert shared.name not in seen
+        assert shared.name in owner.run(["sh", "-c", script]).stdout, "the owner's own processes have it"
+    finally:
+        owner.wirelab("down", lab_name, status=None)
+        shared.rmdir()
+
+
 def test_the_same_ways_are_open_to_the_owner(owner: Person, running: str) -> None:
     """The twin: what is refused to others is refused because they are others."""
     keeper, init = first_processes(base(owner), running)

@@ -200,6 +200,42 @@ def _sign_again(folder: Path) -> None:
     (folder / form.MANIFEST).write_bytes(octets)
 
 
+@pytest.mark.parametrize("number", [-3, -1, 10**30, 1 << 62])
+def test_a_manifest_with_numbers_that_no_file_has(copy: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody made it up: the sums are right."""
+    manifest = form.read_manifest((copy / form.MANIFEST).read_bytes(), "0")
+    files = {**manifest.files, form.CAPTURE: replace(manifest.files[form.CAPTURE], octets=number)}
+    (copy / form.MANIFEST).write_bytes(form.manifest_octets(replace(manifest, files=files)))
+    status = main(["verify", "--replay", str(copy)])
+    said = capsys.readouterr().err
+    assert "fault of Wirelab" not in said
+    if number < 0:
+        assert status == 2 and "manifest.json does not hold what it should" in said
+    else:
+        assert status == 1 and f"the capture is cut short: {(copy / form.CAPTURE).stat().st_size:,} of " in said
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_huge_capture_is_not_read(copy: Path, told: bool) -> None:
+    """One that takes no room on the disk, whether the manifest tells its size or not."""
+    size = 1 << 40
+    os.truncate(copy / form.CAPTURE, size)
+    if told:
+        manifest = form.read_manifest((copy / form.MANIFEST).read_bytes(), "0")
+        files = {**manifest.files, form.CAPTURE: replace(manifest.files[form.CAPTURE], octets=size)}
+        (copy / form.MANIFEST).write_bytes(form.manifest_octets(replace(manifest, files=files)))
+    found = {reason for verdict, reason in verdicts(copy).values() if verdict is Verdict.UNKNOWN}
+    assert len(found) == 1
+    assert f"the capture is too large to be judged: {size:,} octets" in found.pop()
+
+
+def test_a_manifest_that_is_deeper_than_can_be_hashed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for depth in range(100, 1000, 50):
+        (copy / form.MANIFEST).write_text('{"format": 1, "sha256": "", "lab": ' + "[" * depth + "]" * depth + "}")
+        assert main(["verify", "--replay", str(copy)]) == 2
+        assert "fault of Wirelab" not in capsys.readouterr().err
+
+
 def test_a_folder_of_another_form(copy: Path) -> None:
     file = copy / form.MANIFEST
     file.write_bytes(file.read_bytes().replace(b'"format": 1', b'"format": 2'))
