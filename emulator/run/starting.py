@@ -49,7 +49,7 @@ class Start:
         self._ready, ready_write = os.pipe2(os.O_CLOEXEC)
         program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "init.py")
         # Not as an argument: those of a process are shown to all users of the machine.
-        told = {"WIRELAB_SHARED": _json(shared)} if shared else {}
+        told = {"WIRELAB_SHARED": _json(shared) if shared else "[]"}
         try:
             # Straight to the kernel: to import `subprocess` takes a third of the time that the new process needs.
             null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
