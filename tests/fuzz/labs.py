@@ -177,7 +177,7 @@ def _copy(tree: Any) -> Any:
 def mutate(octets: bytes, chance: random.Random) -> bytes:
     """A lab file like `octets`: its tree changed, or its text."""
     if chance.random() < 0.85 and isinstance(tree := _tree(octets), (dict, list)) and tree:
-        with contextlib.suppress(RecursionError):
+        with contextlib.suppress(RecursionError, ValueError):  # too deep, or a part of itself
             tree = _copy(tree)
             for _ in range(chance.choice((1, 1, 1, 1, 2, 4))):
                 _change(tree, chance)

@@ -20,14 +20,15 @@ from unittest import mock
 
 from emulator import cli, controller, door
 from emulator.commands import many
-from emulator.errors import MachineError
+from emulator.errors import MachineError, UsageError
 from emulator.kept import Keeping, keep
 from emulator.lab import resolve
 from emulator.lab.document import parse
 from emulator.lab.load import build
 from emulator.lab.resolved import ResolvedLab
+from emulator.names import LAB_NAME
 from emulator.report.json import as_dict
-from emulator.run import everyone, runs
+from emulator.run import everyone
 from emulator.verify.evidence import Evidence
 from emulator.verify.folder import Kept, plain
 from emulator.verify.judge import judge
@@ -137,7 +138,8 @@ class _Start:
     """In the place of a lab's first process."""
 
     def __init__(self, name: str = "lab", *_: Any, **__: Any) -> None:
-        runs.check_name(name)
+        if not LAB_NAME.fullmatch(name):
+            raise UsageError(f"'{name}' cannot be the name of a lab")
         raise MachineError("no lab is started here", hint="this is a test of the command line")
 
 

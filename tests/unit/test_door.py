@@ -65,7 +65,7 @@ def test_which_topologies_come_up_at_once(line: str, asked: tuple[str, str | Non
     if asked is not None:  # the whole parser finds in it nothing else
         options = vars(cli.parser("up").parse_args(line.split()))
         usual = {"command": "up", "function": "up:up", "lab": None, "json": False}
-        usual |= {"backend": "netns", "allow_binds": False}
+        usual |= {"backend": "netns", "allow_binds": False, "allow_caps": False}
         assert options == {**usual, "topology": asked[0], "name": asked[1]}
 
 

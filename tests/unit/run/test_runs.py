@@ -95,10 +95,10 @@ def test_a_lab_that_took_the_name_meanwhile_is_left(base: Path, monkeypatch: pyt
         return False
 
     monkeypatch.setattr(control, "is_alive", meanwhile)
-    runs._tidy_one(folder)
+    runs.tidy_one(folder)
     assert os.listdir(folder) == ["lock"]
     monkeypatch.setattr(control, "is_alive", lambda _: False)  # the twin: the same without another lab
-    runs._tidy_one(base / "elsewhere")
+    runs.tidy_one(base / "elsewhere")
     assert os.listdir(base) == ["again"]
 
 
@@ -159,7 +159,7 @@ def test_the_handle_of_the_first_process(living: Path) -> None:
 
 KILLED = """
 import errno, os, signal, sys
-from emulator.run import id_maps, init
+from emulator.run import id_maps, keeper as program
 def killed(pid):
     os.kill(pid, signal.SIGKILL)
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -170,7 +170,7 @@ reading, writing = os.pipe()
 lifeline, other = os.pipe()
 keeper = os.fork()
 if not keeper:
-    os._exit(init.main([sys.argv[2], "lab", str(lifeline), str(writing)]))
+    os._exit(program.main([sys.argv[2], "lab", str(lifeline), str(writing)]))
 os.close(writing)
 os.waitpid(keeper, 0)
 print(os.read(reading, 4096).decode())
