@@ -23,7 +23,7 @@ Steps = Callable[[int, int], Sequence[Step]]
 Ask = Callable[[Sequence[tuple[Pair, Sequence[Step]]]], set[Pair]]
 """Asks pairs, whose steps are beside them, without pinned entries; gives those without a reply."""
 
-ENTRIES_AT_ONCE: Final = 128
+ENTRIES_AT_ONCE: Final = 256
 """Neighbour entries that the pairs of one part make, at most."""
 
 _OPEN: Final = 16

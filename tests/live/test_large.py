@@ -3,12 +3,12 @@ something fails in the middle."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import resource
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,22 +64,28 @@ with Control(sys.argv[1]) as control:
 
 
 def test_interrupted_in_the_middle(person: Person, lab_name: str, nothing_left: Callable[[], None]) -> None:
-    """Ctrl-C while namespaces and cables are made; nothing is left two seconds later (more on a busy machine)."""
+    """Ctrl-C while namespaces and cables are made: the first process has been handed some, and not yet all."""
     process = person.popen(
         person.argv("up", "--topology", "single,500", "--name", lab_name),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    wait_until((person.runs / lab_name / "ctl").exists, "the first process is there")
-    time.sleep(0.1)
-    began = time.monotonic()
+    wait_until(lambda: _most_files(person.runs / lab_name) > 100, "the first process has namespaces", 60)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "wirelab: interrupted"
-    assert time.monotonic() - began < 10
     nothing_left()
+
+
+def _most_files(run_directory: Path) -> int:
+    """How many files are open in that process of a lab that has most."""
+    counts = [0]
+    for pid in processes(f"{run_directory}"):
+        with contextlib.suppress(OSError):
+            counts.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    return max(counts)
 
 
 def test_a_process_with_threads(user: Person, tmp_path: Path) -> None:
