@@ -37,7 +37,7 @@ links: [[a:eth0, sw], [b:eth0, sw]]
 def labels(engine: Engine, lab: str) -> dict[str, Any]:
     """The containers of `lab` by their nodes."""
     with closing(engine.client()) as client:
-        found = client.containers.list(all=True, filters={"label": [f"wirelab.lab={lab}"]})
+        found = client.containers.list(all=True, filters={"label": [f"wirelab.lab={lab}"]}, ignore_removed=True)
         return {container.labels["wirelab.node"]: container for container in found}
 
 

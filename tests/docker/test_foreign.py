@@ -31,13 +31,14 @@ def bare(images: Engine) -> Iterator[str]:
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path in (BUSYBOX, *re.findall(r"(/\S+) \(0x", listed)):
             tar.add(os.path.realpath(path), path)
-        about = tarfile.TarInfo("etc/passwd")
         users = b"root:x:0:0::/:/bin/false\nbroken:x:many:1::/:\nguest:x:4711:4712::/:/bin/false\n"
-        about.size = len(users)
-        tar.addfile(about, io.BytesIO(users))
-        pipe = tarfile.TarInfo("etc/group")
-        pipe.type = tarfile.FIFOTYPE
-        tar.addfile(pipe)
+        for path, text in (("etc/passwd", users), ("etc/real.group", b"wheel:x:10:guest\n")):
+            about = tarfile.TarInfo(path)
+            about.size = len(text)
+            tar.addfile(about, io.BytesIO(text))
+        link = tarfile.TarInfo("etc/group")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/real.group"
+        tar.addfile(link)
     name = f"foreign-{os.getpid()}-{time.monotonic_ns()}"
     changes = [f'ENTRYPOINT ["{BUSYBOX}", "nice"]', f'CMD ["{BUSYBOX}", "sleep", "4711"]', "USER guest", "WORKDIR /etc"]
     with contextlib.closing(images.client()) as client:
@@ -86,12 +87,12 @@ def test_an_image_without_tools_in_a_mixed_lab(docker: Person, lab_name: str, im
 
 
 def test_a_user_of_the_lab_file(docker: Person, lab_name: str, bare: str) -> None:
-    """The image's own group file is a pipe: nobody waits for it."""
+    """The image's group file is an absolute link, which leads to nothing on the machine."""
     file = lab_file(docker, lab_name, _lab(bare, f', user: guest, cmd: ["{BUSYBOX}", sleep, "1000"]'))
     docker.wirelab("up", file, "--name", lab_name)
-    said = docker.wirelab("exec", lab_name, "a", "--", BUSYBOX, "sh", "-c", "id -u; id -g").stdout
+    said = docker.wirelab("exec", lab_name, "a", "--", BUSYBOX, "sh", "-c", "id -u; id -G").stdout
     docker.wirelab("down", lab_name)
-    assert said == "4711\n4712\n"
+    assert [set(line.split()) for line in said.splitlines()] == [{"4711"}, {"4712", "10"}]
     wrong = lab_file(docker, lab_name, _lab(bare, ", user: broken"))
     assert docker.wirelab("up", wrong, "--name", lab_name, status=1).stderr.startswith("wirelab: ")
 
