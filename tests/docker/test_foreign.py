@@ -40,7 +40,7 @@ def bare(images: Engine) -> Iterator[str]:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/real.group"
         tar.addfile(link)
     name = f"foreign-{os.getpid()}-{time.monotonic_ns()}"
-    changes = [f'ENTRYPOINT ["{BUSYBOX}", "nice"]', f'CMD ["{BUSYBOX}", "sleep", "4711"]', "USER guest", "WORKDIR /etc"]
+    changes = [f'ENTRYPOINT ["{BUSYBOX}", "env"]', f'CMD ["{BUSYBOX}", "sleep", "4711"]', "USER guest", "WORKDIR /etc"]
     with contextlib.closing(images.client()) as client:
         client.api.import_image_from_data(archive.getvalue(), repository=name, tag="latest", changes=changes)
         yield name
@@ -78,8 +78,8 @@ def test_an_image_without_tools_in_a_mixed_lab(docker: Person, lab_name: str, im
         lacking = docker.wirelab("exec", lab_name, "a", "--", "ping", "-c1", "10.0.0.2", status=3).stderr
         assert "no program ping" in lacking
         with contextlib.closing(images.client()) as client:
-            titles, rows = client.api.top(labels(images, lab_name)["a"].id).values()
-        users = {row[titles.index("CMD")]: row[titles.index("UID")] for row in sorted(rows, key=str)}
+            rows = client.api.top(labels(images, lab_name)["a"].id, ps_args="-eo pid,uid,args")["Processes"]
+        users = {command: uid for _pid, uid, command in rows}
         assert users[f"{BUSYBOX} sleep 4711"] == "4711", "the image's own user and command, by its ENTRYPOINT"
     finally:
         docker.wirelab("down", lab_name)
@@ -90,7 +90,7 @@ def test_a_user_of_the_lab_file(docker: Person, lab_name: str, bare: str) -> Non
     """The image's group file is an absolute link, which leads to nothing on the machine."""
     file = lab_file(docker, lab_name, _lab(bare, f', user: guest, cmd: ["{BUSYBOX}", sleep, "1000"]'))
     docker.wirelab("up", file, "--name", lab_name)
-    said = docker.wirelab("exec", lab_name, "a", "--", BUSYBOX, "sh", "-c", "id -u; id -G").stdout
+    said = docker.wirelab("exec", lab_name, "a", "--", BUSYBOX, "sh", "-c", f"{BUSYBOX} id -u; {BUSYBOX} id -G").stdout
     docker.wirelab("down", lab_name)
     assert [set(line.split()) for line in said.splitlines()] == [{"4711"}, {"4712", "10"}]
     wrong = lab_file(docker, lab_name, _lab(bare, ", user: broken"))
