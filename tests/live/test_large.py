@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import Person
-from tests.live.conftest import first_processes, namespaces_of, users_of, wait_until
+from tests.live.conftest import first_processes, namespaces_of, processes, users_of, wait_until
 
 HOSTS = 60
 
