@@ -49,6 +49,9 @@ def main(arguments: list[str]) -> int:
         return _keep(directory, lab, lifeline, ready, shared)
     except OSError as error:
         tell(ready, {"error": "namespaces", "errno": error.errno, "text": str(error)})
+        for descriptor in (lifeline, ready):  # who may open hardly any files needs these to remove the directory
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         return 1
     finally:
         run_directory.remove_tree(directory)

@@ -127,11 +127,30 @@ def copy_pytest(user: Person) -> Path:
     return target
 
 
-@pytest.fixture(scope="module")
-def warm_user(people: dict[str, Person]) -> Iterator[Warm]:
+@pytest.fixture(scope="session")
+def warm_people(people: dict[str, Person]) -> Iterator[Callable[[str], Warm]]:
+    """The same by their names, with commands that begin at once."""
+    known: dict[str, Warm] = {}
+    with contextlib.ExitStack() as stack:
+
+        def find(name: str) -> Warm:
+            if name not in known:
+                known[name] = stack.enter_context(warm(people[name]))
+            return known[name]
+
+        yield find
+
+
+@pytest.fixture
+def warm_user(warm_people: Callable[[str], Warm]) -> Warm:
     """The ordinary user, with commands that begin at once."""
-    with warm(people["user"]) as found:
-        yield found
+    return warm_people("user")
+
+
+@pytest.fixture
+def warm_person(person: Person, warm_people: Callable[[str], Warm]) -> Warm:
+    """`person`, with commands that begin at once."""
+    return warm_people(person.name)
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ TWINS = [(lab, twin) for lab in LABS for twin in load(ROOT / "labs" / lab).spec.
     indirect=["person"],
 )
 def test_a_running_lab_is_proved_any_number_of_times(
-    person: Person, lab: str, times: int, lab_name: str, nothing_left: Callable[[], None]
+    person: Person, warm_person: Warm, lab: str, times: int, lab_name: str, nothing_left: Callable[[], None]
 ) -> None:
-    person.wirelab("up", lab, "--name", lab_name)
+    warm_person.wirelab("up", lab, "--name", lab_name)
     shared = person.home / f"{lab_name}.pcapng"
     for _ in range(times):
-        report = person.json("verify", lab_name, "-w", str(shared))
+        report = warm_person.json("verify", lab_name, "-w", str(shared))
         assert (report["fail"], report["unknown"]) == (0, 0), [c for c in report["checks"] if c["verdict"] != "pass"]
         assert report["pass"] == len(report["checks"]) > 0
         assert all(check["reason"] and check["layer"] for check in report["checks"])

@@ -56,18 +56,22 @@ class Warm:
     person: Person
     server: subprocess.Popen[str]
 
-    def json(self, *words: str, status: int | None = 0) -> Any:
-        """See `Person.json`."""
-        out, err = (self.person.home / f"warm-{self.server.pid}.{name}" for name in ("out", "err"))
+    def wirelab(self, *words: str, status: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """See `Person.wirelab`."""
+        files = [self.person.home / f"warm-{self.server.pid}.{name}" for name in ("out", "err")]
         requests, answers = _pipes(self.server)
-        requests.write(json.dumps([[*words, "--json"], str(out), str(err)]) + "\n")
+        requests.write(json.dumps([words, *map(str, files)]) + "\n")
         requests.flush()
         assert select.select([answers], [], [], 120)[0], f"no answer to {words}"
-        done = int(answers.readline())
-        said = _taken(err)
-        assert "Traceback" not in said, said
-        assert status is None or done == status, f"exit status {done} of: {' '.join(words)}\n{said}"
-        return json.loads(_taken(out))
+        ended = int(answers.readline())
+        out, err = map(_taken, files)
+        assert "Traceback" not in err, err
+        assert status is None or ended == status, f"exit status {ended} of: {' '.join(words)}\n{out}\n{err}"
+        return subprocess.CompletedProcess(words, ended, out, err)
+
+    def json(self, *words: str, status: int | None = 0) -> Any:
+        """See `Person.json`."""
+        return json.loads(self.wirelab(*words, "--json", status=status).stdout)
 
 
 def _pipes(server: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
