@@ -298,7 +298,12 @@ def test_faults_that_cannot_be(person: Person, small: str) -> None:
     assert [fault["target"] for fault in person.json("fault", small)["faults"]] == ["b"]
 
 
-@pytest.mark.parametrize("words", [("kill", "b"), ("restart", "b"), ("freeze", "b"), ("partition", "a"), ("heal",)])
+KILLED = [("kill", "b"), ("restart", "b"), ("freeze", "b"), ("partition", "a"), ("heal",)]
+
+
+@pytest.mark.parametrize(
+    ("person", "words"), [*(("user", words) for words in KILLED), ("root", KILLED[0])], indirect=["person"]
+)
 def test_a_killed_command_leaves_what_heal_undoes(person: Person, small: str, words: tuple[str, ...]) -> None:
     """`fault` is killed at points spread over its run; whatever it has done by then, `heal` takes it back."""
     for part in (0.5, 0.7, 0.9):

@@ -42,6 +42,7 @@ def folder(person: Person, lab_name: str) -> Path:
     return person.home / f"{lab_name}-kept"
 
 
+@pytest.mark.parametrize("person", ["user"], indirect=True)
 def test_text_and_json_are_the_same(person: Person, folder: Path) -> None:
     first = person.wirelab("verify", "nat", "--keep", str(folder))
     assert {entry.name for entry in folder.iterdir()} == NEEDED
