@@ -33,6 +33,7 @@ def down(options: argparse.Namespace) -> int:
         raise UsageError("which lab?", hint="wirelab down LAB…, or wirelab down --all")
     from emulator.run import deputy, engine  # here, since `up` has no use for them
 
+    runs.tidy()  # what a killed `down` had begun to remove has no name any more by which it could be asked for
     told: list[str] = []
     left = engine.remains(engine.ASK_S, told.append)
     _tell(told)
