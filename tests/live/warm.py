@@ -1,6 +1,6 @@
 """The command line by a process that has everything imported already, and is copied for each command.
 
-What commands do and say is the same; they only begin faster, by a second of a processor's time for `verify`. It is for
+What commands do and say is the same; they only begin sooner, since nothing is imported. It is for
 tests that verify labs again and again. (That a fresh interpreter does the same, all other tests show.)
 """
 
