@@ -42,7 +42,7 @@ test: setup-dev
 nightly: setup-dev ## the long forms of the tests; figures go to artefacts/nightly.jsonl
 	@mkdir -p artefacts
 	@NIGHTLY=1 FIGURES=artefacts/nightly.jsonl .venv/bin/python -m pytest -n 2 tests/live/test_kill_anywhere.py tests/live/test_fail_for_real.py
-	@NIGHTLY=1 .venv/bin/python -m pytest -n 2 tests/docker/test_backend.py
+	@NIGHTLY=1 .venv/bin/python -m pytest -n 2 tests/docker/test_backend.py tests/live/test_verify_all.py
 	@NIGHTLY=1 FIGURES=artefacts/nightly.jsonl .venv/bin/python -m pytest -n 0 tests/live/test_many.py
 
 soak: setup ## verify all labs 20 times (RUNS=20) and compare the verdicts
