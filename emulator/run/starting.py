@@ -86,6 +86,16 @@ class Start:
 
         tidy_one(self.folder)
 
+    def _tidy_others(self) -> None:
+        """Remove what labs that were killed have left, as every command does that begins or ends labs."""
+        base, own = os.path.split(self._place)
+        with contextlib.suppress(OSError):
+            if others := [name for name in os.listdir(base) if name != own]:
+                from emulator.run.runs import tidy_one
+
+                for name in others:
+                    tidy_one(self.folder.parent / name)
+
     def wait_ready(self) -> None:
         """Wait until the namespaces are there.
 
@@ -94,6 +104,7 @@ class Start:
         """
         import json
 
+        self._tidy_others()
         said = os.read(self._ready, 1 << 16)
         self._close_ready()
         answer: dict[str, Any] = json.loads(said) if said else {}

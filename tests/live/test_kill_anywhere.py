@@ -373,6 +373,20 @@ def test_holders_of_a_running_lab(scene: Scene, who: tuple[str, ...]) -> None:
     scene.works()
 
 
+def test_up_of_another_lab_removes_what_is_left(scene: Scene) -> None:
+    """Any command that begins or ends labs does, not only `ps` and `down`."""
+    scene.up()
+    for pid in [one for one in scene.watch.look() if _comm(one) in HOLDERS]:
+        os.kill(pid, signal.SIGKILL)
+    scene.kills += [0.5, 0.5]
+    wait_until(lambda: not scene.watch.ours(), "all its processes have ended")
+    assert (scene.person.runs / scene.name).exists(), "else there is nothing to remove"
+    other = f"{scene.name}-2"
+    scene.person.wirelab("up", scene.file, "--name", other)
+    assert os.listdir(scene.person.runs) == [other]
+    scene.person.wirelab("down", other)
+
+
 def _comm(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()

@@ -6,19 +6,18 @@ What most labs have no use for is imported where it is used: `up` is to be quick
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import itertools
 import os
-import resource
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Interface, ip_address, ip_interface, ip_network
 from pathlib import Path
 from typing import Any
 
-from emulator.errors import CommandFailed, MachineError, WirelabError, printable
+from emulator.errors import CommandFailed, printable
 from emulator.plan import ops
 from emulator.run import kernel, netlink, spawn, sysctl
+from emulator.run.backends import refusals
 from emulator.run.control import Control, LabGone
 
 BRIDGE_INDEX = 2
@@ -91,7 +90,7 @@ class NetnsHands:
             self._execute(operation)
         except OSError as error:
             self._forget()
-            raise _refusal(operation, error) from None
+            raise refusals.refusal(operation, error) from None
         except BaseException:
             self._forget()
             raise
@@ -195,7 +194,7 @@ class NetnsHands:
                 for at in links:
                     self._finish_link(socket, node, at)
         except OSError as error:
-            raise _refusal(at, error) from None
+            raise refusals.refusal(at, error) from None
         self.kept -= len(queue)
         if queue:
             self.moved(queue[-1][0])
@@ -372,7 +371,7 @@ class NetnsHands:
                 cwd=f"{LAB_PLACE}/{ops.WORKSHOP}",
             )
         except OSError as error:
-            raise _start_error(operation.describe(), "sh", error) from None
+            raise refusals.start_error(operation.describe(), "sh", error) from None
         finally:
             for descriptor in own.values():
                 os.close(descriptor)
@@ -380,7 +379,9 @@ class NetnsHands:
             raise CommandFailed(f"cannot {operation.describe()}: it took longer than {_PREPARE_TIMEOUT_S} s")
         if done.status != 0:
             said = printable((done.stdout + done.stderr).decode(errors="replace").strip()[-600:])
-            raise CommandFailed(f"cannot {operation.describe()}: the script {_ending(done.status)}", hint=said or None)
+            raise CommandFailed(
+                f"cannot {operation.describe()}: the script {refusals.ending(done.status)}", hint=said or None
+            )
 
     def _put_file(self, operation: ops.PutFile) -> None:
         self._put(operation, (self._private / ops.WORKSHOP / operation.source).read_bytes())
@@ -402,7 +403,7 @@ class NetnsHands:
                 restart=operation.restart,
             )
         except OSError as error:
-            raise _start_error(operation.describe(), operation.argv[0], error) from None
+            raise refusals.start_error(operation.describe(), operation.argv[0], error) from None
 
     def _wait(self, operation: ops.WaitUntil) -> None:
         from emulator.run import waiting
@@ -416,7 +417,7 @@ class NetnsHands:
             service = self._control.service(operation.node, operation.service)
             if service is None:
                 return "was never started"
-            return None if service["running"] or service["restarting"] else _ending(service["status"])
+            return None if service["running"] or service["restarting"] else refusals.ending(service["status"])
 
         trouble = waiting.wait_for(operation.condition, private, operation.timeout_s, ended)
         if trouble:
@@ -424,7 +425,7 @@ class NetnsHands:
             log = self._directory / "log" / f"{operation.node}-{operation.service}.log"
             raise CommandFailed(
                 f"{who} {trouble}; expected that it {operation.condition.describe()}",
-                hint=_tail(log) if operation.service else None,
+                hint=refusals.last_words(log) if operation.service else None,
             )
 
     def _root_of(self, node: str) -> Path:
@@ -449,12 +450,12 @@ class NetnsHands:
         try:
             done = execute.run(spaces, argv, spawn.environment(operation.node, extra), stdin=stdin, timeout_s=timeout_s)
         except OSError as error:
-            raise _start_error(operation.describe(), argv[0], error) from None
+            raise refusals.start_error(operation.describe(), argv[0], error) from None
         finally:
             spaces.close()
         if done.status != 0:
             said = (done.stderr or done.stdout).decode(errors="replace").strip()
-            ending = f"took longer than {timeout_s:g} s" if done.status is None else _ending(done.status)
+            ending = f"took longer than {timeout_s:g} s" if done.status is None else refusals.ending(done.status)
             raise CommandFailed(
                 f"cannot {operation.describe()}: {argv[0]} {ending}", hint=printable(said[-600:]) or None
             )
@@ -480,38 +481,3 @@ def initial_settings(operation: ops.CreateNode) -> list[tuple[str, str]]:
         if operation.ipv6:
             settings.append(("net.ipv6.conf.all.forwarding", "1"))
     return sorted(settings)
-
-
-def _refusal(operation: ops.Operation, error: OSError) -> WirelabError:
-    """The kernel's reason, and what to do when it is one of this machine's limits."""
-    text = f"cannot {operation.describe()}: {error.strerror or error}"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return MachineError(text, hint=f"a node takes one open file, and {most:,} are allowed: ulimit -Hn")
-    if isinstance(operation, ops.CreateNode) and error.errno == errno.ENOSPC:
-        from emulator.run.machine import namespace_hint
-
-        return MachineError(text, hint=namespace_hint(errno.ENOSPC))
-    return CommandFailed(text)
-
-
-def _start_error(what: str, program: str, error: OSError) -> WirelabError:
-    if error.errno == 2:
-        from emulator.run.tools import package_hint
-
-        return MachineError(f"cannot {what}: there is no program {program}", hint=package_hint([program]))
-    hint = "make room for the run directory: df -h $XDG_RUNTIME_DIR" if error.errno == errno.ENOSPC else None
-    return CommandFailed(f"cannot {what}: {error.strerror or error}", hint=hint)
-
-
-def _ending(status: int) -> str:
-    return f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-
-
-def _tail(log: Path, lines: int = 8) -> str | None:
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    last = [line for line in text.splitlines() if line.strip()][-lines:]
-    return "it said:\n    " + "\n    ".join(last) if last else "it said nothing"

@@ -1,0 +1,28 @@
+"""A lab of two nodes, which a test may give binds and programs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.conftest import Person
+
+LAB = """
+name: {name}
+nodes:
+  a: {{binds: [{binds}], programs: {{{programs}}}}}
+  b: {{}}
+links: [[a, b]]
+"""
+
+
+def lab_file(person: Person, name: str, *, binds: str = "", programs: str = "") -> Path:
+    """A lab file of two nodes."""
+    folder = person.home / f"{name}-lab"
+    folder.mkdir(exist_ok=True)
+    file = folder / "lab.yml"
+    file.write_text(LAB.format(name=name, binds=binds, programs=programs))
+    for place in (folder, file):
+        if os.geteuid() == 0:
+            os.chown(place, person.uid, person.uid)
+    return file
