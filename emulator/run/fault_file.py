@@ -106,10 +106,12 @@ class Ledger:
         """The faults by now."""
         return read(self._directory)
 
-    def add(self, fault: Fault) -> None:
-        """Write a fault down, unless it is on the list."""
-        if fault not in (known := self.read()):
-            self._write([*known, fault])
+    def add(self, fault: Fault) -> bool:
+        """Write a fault down. Returns whether it was not on the list already."""
+        if fault in (known := self.read()):
+            return False
+        self._write([*known, fault])
+        return True
 
     def remove(self, *faults: Fault) -> None:
         """Cross faults out."""

@@ -98,9 +98,10 @@ class Faults:
         with self._ledger.held():
             if states(self.now()).get(node) == "off":
                 raise UsageError(f"{node} is off, it cannot be frozen", hint=self._hint(f"restart {node}"))
-            self._ledger.add(Fault("freeze", node))
+            fault = Fault("freeze", node)
+            new = self._ledger.add(fault)
             # Also where it was on the list: who wrote it there may have been killed before the rules were loaded.
-            self._load({node: partition.silence(self._cables(node))}, Fault("freeze", node))
+            self._load({node: partition.silence(self._cables(node))}, fault, new=new)
             with Control(self._directory) as control:
                 control.ask("freeze", node=node)
 
@@ -148,9 +149,9 @@ class Faults:
         with self._ledger.held():
             if any(entry.kind == "partition" and entry != fault for entry in self.now()):
                 raise UsageError("there is another partition already", hint=self._hint("heal"))
-            self._ledger.add(fault)
+            new = self._ledger.add(fault)
             found = partition.cut(self._lab, fault.groups)
-            self._load(found.rules, fault)
+            self._load(found.rules, fault, new=new)
             for place in found.cables:
                 set_cable(self._lab, self._session, place, plugged=False, off=self._off())
 
@@ -227,8 +228,9 @@ class Faults:
     def _cables(self, node: str) -> list[str]:
         return [interface.name for interface in self._lab.nodes[node].interfaces if interface.peer]
 
-    def _load(self, rules: Mapping[str, str], fault: Fault) -> None:
-        """Load rules into nodes; where the machine cannot, nothing is left of `fault`."""
+    def _load(self, rules: Mapping[str, str], fault: Fault, *, new: bool) -> None:
+        """Load rules into nodes; where the machine cannot, nothing is left of a `new` fault. One that was there before
+        stays on the list, since what it has done already is to be healed."""
         done = []
         try:
             if rules and tools.missing(["nft"]):
@@ -240,7 +242,8 @@ class Faults:
             table = (partition.SILENCE, "netdev") if fault.kind == "freeze" else (partition.TABLE, "bridge")
             for node in done:
                 self._filter(node, partition.remove(*table))
-            self._ledger.remove(fault)
+            if new:
+                self._ledger.remove(fault)
             raise
 
     def _filter(self, node: str, rules: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -378,7 +377,13 @@ def test_without_nft_it_is_said(people: dict[str, Person], lab_name: str) -> Non
         done = root.run([*argv, *root.argv("fault", lab_name, "freeze", "b")])
         assert done.returncode == 3, done.stderr
         assert "nft" in done.stderr and "nftables" in done.stderr
-        assert json.loads(root.run(root.argv("fault", lab_name, "--json")).stdout)["faults"] == []
+        assert root.json("fault", lab_name)["faults"] == []
+        root.wirelab("fault", lab_name, "freeze", "b")  # what was done before stays on the list, to be healed
+        again = root.run([*argv, *root.argv("fault", lab_name, "freeze", "b")])
+        assert again.returncode == 3, again.stderr
+        assert [fault["text"] for fault in root.json("fault", lab_name)["faults"]] == ["b is frozen"]
+        root.wirelab("fault", lab_name, "heal")
+        root.wirelab("exec", lab_name, "b", "--", "true")
     finally:
         root.wirelab("down", lab_name)
 

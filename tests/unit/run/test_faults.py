@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from emulator.errors import MachineError
 from emulator.lab.document import parse
 from emulator.lab.load import build
 from emulator.lab.resolve import resolve
@@ -53,3 +54,19 @@ def test_freezing_loads_the_rules_also_where_the_fault_is_on_the_list(
     faults.Faults(found, lab, tmp_path).freeze("a")  # type: ignore[arg-type]
     assert lab.asked == ["nft on a", "freeze a"]
     assert Ledger(tmp_path).read() == (Fault("freeze", "a"),)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_refusal_leaves_what_was_done_before_on_the_list(
+    done: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab()
+    monkeypatch.setattr(faults, "Control", lab)
+    monkeypatch.setattr(faults.tools, "missing", lambda _: ["nft"])
+    if done:
+        Ledger(tmp_path).add(Fault("freeze", "a"))
+    found = resolve(build(parse(TEXT.encode(), "l.yml")))
+    with pytest.raises(MachineError, match="nft"):
+        faults.Faults(found, lab, tmp_path).freeze("a")  # type: ignore[arg-type]
+    assert lab.asked == []
+    assert Ledger(tmp_path).read() == ((Fault("freeze", "a"),) if done else ())
