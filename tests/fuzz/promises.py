@@ -86,6 +86,10 @@ class _Watch:
                 self.seen.append(f"changed a file: {event} {arguments!r}")
 
     def _opened(self, path: str, flags: int) -> None:
+        if path == "/proc/self/fd/1":
+            return
+        if path.startswith("/proc/self/fd/"):  # what lies in a folder that is open
+            path = os.path.realpath(path)
         if self._is_mine(path) or "__pycache__" in path:
             return
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and path != os.devnull:

@@ -1,18 +1,23 @@
 """Command lines that nobody would type, given to the real `main`; labs are not started.
 
-The one thing cut off is `emulator.run.starting.Start`, the first process of a lab: what comes before it in `up` and
-`verify` is real, and so is every other command, for a user with no running lab, no Docker Engine and no Wireshark.
+Cut off is what would start a lab or enter one: `emulator.run.starting.Start`, the first process of a lab, its
+`Control`, the programs that Wirelab starts in it, and the minute that `down` waits for its end. What comes before
+them is real, and so is every other command, for a user with no Docker Engine and no Wireshark, and with one running
+lab, `small`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import functools
 import os
 import random
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +33,9 @@ from emulator.lab.load import build
 from emulator.lab.resolved import ResolvedLab
 from emulator.names import LAB_NAME
 from emulator.report.json import as_dict
-from emulator.run import everyone
+from emulator.run import control, everyone, runs
+from emulator.run.control import LabGone
+from emulator.sources import facts_of, loaded
 from emulator.verify.evidence import Evidence
 from emulator.verify.folder import Kept, plain
 from emulator.verify.judge import judge
@@ -53,13 +60,17 @@ LINES = (
     "verify lab.yml wrong.yml --jobs 2 --junit report.xml", "verify -w keep.pcapng lab.yml --json", "capture small",
     "capture small pc1:eth0 -w - -f 'tcp port 80' --duration 3 --count 5", "link small pc1:eth0 down",
     "capture small pc1--pc2 -w x.pcapng --max-size 10M --files 3", "capture small --wireshark",
-    "link small pc1:eth0 up", "wireshark install", "wireshark uninstall", "verify --replay kept",
+    "link small pc1:eth0 up", "fault small", "fault small --json", "fault small unplug pc1:eth0 pc2:eth0",
+    "fault small freeze pc1 pc2", "fault small continue pc1", "fault small kill pc1", "fault small kill pc1:dhcp",
+    "fault small restart pc1", "fault small partition pc1 pc2", "fault small partition pc1,sw", "fault small heal",
+    "wireshark install", "wireshark uninstall", "verify --replay kept",
     "verify --replay kept --json --junit report.xml", "verify --replay sub", "verify --replay kept/report.json",
     "validate sub/lab.yml", "plan sub --as json", "up sub/lab.yml --name=../up", "up lab.yml --name=a/b",
 )  # fmt: skip
 """Those of README.md and of the manual, with files that are there."""
 
 WORDS = (
+    "unplug", "plug", "freeze", "continue", "kill", "restart", "partition", "heal", "pc1,sw", "sw:pc1", "pc1:echo", ":",
     "", " ", "-", "--", "---", "-rf", "--no-such-option", "-x", "-w", "-w=", "--json=1", "--as=sh", "--as",
     "--jobs=0", "--jobs", "-1", "0", "1", "9" * 5000, "1e308", "nan", "inf", "-inf", "1e-400", "1_000", "٣", "0x10",
     "10M", "10G" * 100, "M", "-5k", "0k", "²M", "lab.yml", "wrong.yml", "missing.yml", "octets", "out", "loop", "sub",
@@ -148,6 +159,19 @@ def _start(*_: Any, **__: Any) -> NoReturn:
     raise AssertionError
 
 
+def _gone(*_: Any, **__: Any) -> NoReturn:
+    raise LabGone("the lab is not entered here", hint="this is a test of the command line")
+
+
+class _Popen(subprocess.Popen[bytes]):
+    """The real one, but for what Wirelab starts to enter a lab."""
+
+    def __init__(self, args: Any, *rest: Any, **options: Any) -> None:
+        if args[0] == sys.executable:
+            _gone()
+        super().__init__(args, *rest, **options)
+
+
 def _keep(place: Path) -> None:
     """A verification that is kept, of two hosts that have exchanged nothing."""
     text = "name: two\nnodes: {a: {}, b: {}}\nlinks: [[a, b]]\nchecks: [{name: no, layer: network, check: re-encode}]\n"
@@ -160,10 +184,21 @@ def _keep(place: Path) -> None:
         keep(keeping, found, report, 0)
 
 
+def _run(place: Path) -> None:
+    """The run directory of the lab `small`, whose processes live (this one is taken for them), and answer nothing."""
+    found, origin = loaded(str(place / "lab.yml"), None, "netns")
+    folder = place / "runtime" / "wirelab" / "small"
+    (folder / "log").mkdir(parents=True)
+    folder.parent.chmod(0o700)
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    runs.write_facts(folder, facts_of(found, origin, 1e9))
+
+
 @functools.cache
 def _home() -> dict[str, str]:
-    """The environment of a user with a home of their own, a lab file, a wrong one, a capture and a verification that is
-    kept, and no engine."""
+    """The environment of a user with a home of their own, a lab file, a wrong one, a capture, a verification that is
+    kept, a running lab, and no engine."""
     place = folder()
     (place / "lab.yml").write_bytes(labs.seeds()[0])
     for name in ("lab.yml", "page.html"):
@@ -172,6 +207,7 @@ def _home() -> dict[str, str]:
     (place / "real.pcapng").write_bytes(captures.seeds()[-1])
     (place / "runtime").mkdir(mode=0o700)
     _keep(place / "kept")
+    _run(place)
     found = {name: str(place) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")}
     engine = f"unix://{place}/no-engine"
     return {
@@ -236,6 +272,9 @@ def check(octets: bytes) -> str:
     faster = (mock.patch.object(cli, "parser", _parser), mock.patch.object(resolve, "resolve_file", _resolve_file))
     cut = (
         mock.patch.object(controller, "Start", _Start),
+        mock.patch.object(runs, "stop", _gone),
+        mock.patch.object(control.Control, "__init__", _gone),
+        *([mock.patch.object(subprocess, "Popen", _Popen)] if words[:1] != ["doctor"] else ()),
         mock.patch.object(many, "prove_all", _start),
         mock.patch.object(everyone, "labs", lambda: ([], [])),  # for root it starts a process for each user
     )
