@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from emulator.reach.scheme import Scheme
 
@@ -23,6 +23,8 @@ Pair = tuple[int, int]
 
 Hosts = tuple[int, int]
 """A sender and a receiver."""
+
+_Each = TypeVar("_Each")
 
 Ask = Callable[[Sequence[Pair]], set[Pair]]
 """Asks without pinned entries; gives the pairs without a reply."""
@@ -161,11 +163,11 @@ def _join(group: dict[int, list[int]], one: list[int], other: list[int]) -> None
         group[station] = one
 
 
-def some(pairs: Sequence[Hosts]) -> Sequence[Hosts]:
-    """`SOME_ASKED` of `pairs`, from all over them and in no rhythm (multiples of the golden ratio)."""
-    if len(pairs) <= SOME_ASKED:
+def some(pairs: Sequence[_Each], count: int = SOME_ASKED) -> Sequence[_Each]:
+    """`count` of `pairs`, from all over them and in no rhythm (multiples of the golden ratio)."""
+    if len(pairs) <= count:
         return pairs
-    return [pairs[int(number * _GOLDEN % 1 * len(pairs))] for number in range(SOME_ASKED)]
+    return [pairs[int(number * _GOLDEN % 1 * len(pairs))] for number in range(count)]
 
 
 def phases(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import resource
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address
@@ -32,12 +29,13 @@ from typing import Any, Final
 from emulator.errors import CommandFailed, MachineError, UsageError
 from emulator.events import Bus, Event
 from emulator.lab.resolved import AnyInterface, ResolvedLab
-from emulator.reach import routed
-from emulator.reach.capacity import room, setting
+from emulator.reach import routed, softnet
+from emulator.reach.capacity import BACKLOG, backlog, room, setting
 from emulator.reach.echo import NONCE_OCTETS
 from emulator.reach.promise import Ways, promised_rows
-from emulator.reach.resolution import Pair, unresolved
+from emulator.reach.resolution import Hosts, Pair, some, unresolved
 from emulator.reach.scheme import Endpoint, Scheme, blocks
+from emulator.reach.workers import Workers
 from emulator.verify.matrix import ANSWERED, SILENT, UNTESTED, Matrix
 
 NATURAL_MOST: Final = 256
@@ -58,129 +56,16 @@ nobody has looked at yet (net.core.netdev_max_backlog), and drops the rest."""
 _FEW: Final = 16
 """So many pairs that nobody has answered are asked once more, one after the other, with nothing else on the wire."""
 
+_ALONE: Final = 4
+"""So many of the pairs that are lost, where the machine has lost frames, are asked with nothing else on the wire."""
+
 _FULL_MOST: Final = 3
 """How often pairs are asked that are lost while the machine has no room for their entries or requests."""
 
 _NO_MEMORY: Final = "the machine had no memory for their requests"
 
-_END_S: Final = 10.0
-
 _DESCRIPTORS_A_NODE: Final = 4
 _SPARE_DESCRIPTORS: Final = 64
-
-
-class Workers:
-    """Processes inside the lab; each does one thing at a time. A context manager."""
-
-    def __init__(self, directory: Path, nodes: Sequence[str], count: int) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        code = (
-            f"import sys; sys.path.insert(0, {root!r})\n"
-            "from emulator.reach.worker import main; sys.exit(main(sys.argv[1:]))"
-        )
-        self._directory = directory
-        self._processes = [
-            subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", code, str(directory)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                cwd="/",
-                start_new_session=True,
-            )
-            for _ in range(count)
-        ]
-        try:
-            for number in range(count):
-                self._send(number, {"nodes": list(nodes)})
-            for number in range(count):
-                self.answer(number)
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return len(self._processes)
-
-    def close(self) -> None:
-        """End them; they remove the neighbour entries that they made."""
-        for process in self._processes:
-            with contextlib.suppress(OSError):
-                if process.stdin:
-                    process.stdin.close()
-        for process in self._processes:
-            try:
-                process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout:
-                process.stdout.close()
-
-    def ask(self, number: int, do: str, **values: Any) -> dict[str, Any]:
-        """Let one worker do something, and wait for its answer."""
-        self._send(number, {"do": do, **values})
-        return self.answer(number)
-
-    def all(self, do: str, **values: Any) -> list[dict[str, Any]]:
-        """Let every worker do the same at the same time."""
-        for number in range(len(self)):
-            self._send(number, {"do": do, **values})
-        return [self.answer(number) for number in range(len(self))]
-
-    def share(
-        self, do: str, tasks: Sequence[dict[str, Any]], numbers: Sequence[int] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Have `tasks` done, each by the worker that is free first, of all or of those with the given numbers; gives
-        the answers as they come."""
-        import selectors
-
-        waiting = iter(tasks)
-        busy = 0
-        with selectors.DefaultSelector() as selector:
-            for number in range(len(self)) if numbers is None else numbers:
-                task, stream = next(waiting, None), self._processes[number].stdout
-                if task is not None and stream:
-                    self._send(number, {"do": do, **task})
-                    selector.register(stream, selectors.EVENT_READ, number)
-                    busy += 1
-            while busy:
-                for key, _ in selector.select():
-                    yield self.answer(key.data)
-                    task = next(waiting, None)
-                    if task is None:
-                        selector.unregister(key.fileobj)
-                        busy -= 1
-                    else:
-                        self._send(key.data, {"do": do, **task})
-
-    def _send(self, number: int, message: dict[str, Any]) -> None:
-        stream = self._processes[number].stdin
-        try:
-            if stream:
-                stream.write(json.dumps(message).encode() + b"\n")
-                stream.flush()
-        except BrokenPipeError:
-            pass  # it has ended; what it said last tells why
-
-    def answer(self, number: int) -> dict[str, Any]:
-        """What a worker says next.
-
-        Raises:
-            CommandFailed: it could not do what it was told, or it has ended.
-        """
-        stream = self._processes[number].stdout
-        line = stream.readline() if stream else b""
-        ended = {"error": f"the lab {self._directory.name} has ended"}
-        answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else ended  # it was killed in mid-line
-        if "error" in answer:
-            raise CommandFailed(f"the pairs cannot be tested: {answer['error']}")
-        return answer
 
 
 def reach(lab: ResolvedLab, directory: Path, *, version: int | None = None, bus: Bus | None = None) -> Matrix:
@@ -329,7 +214,7 @@ class _Test:
         if self.natural:
             workers.ask(0, "forget")
             return
-        certain = any(self._promised[a][b] == ANSWERED for a, receivers in self.lost.items() for b in receivers)
+        certain = not self.doubt and bool(self._promised_lost())
         workers.ask(0, "unpin_routers")
         for found in (unresolved(self._scheme, self.lost, self._near), self._routed()):
             for sender, receivers in found.items():
@@ -348,20 +233,36 @@ class _Test:
         if answer["tested"] != wanted:
             raise CommandFailed(f"the pairs cannot be tested: {answer['tested']:,} were asked instead of {wanted:,}")
 
+    def _promised_lost(self) -> list[tuple[int, int]]:
+        """The senders and receivers that do not answer though the lab promises it."""
+        return [(a, b) for a, receivers in self.lost.items() for b in receivers if self._promised[a][b] == ANSWERED]
+
     def _finish(self, *, pinned: bool) -> None:
         """Ask those again that did not answer, and once more while the machine had no room for it."""
         for _ in range(_FULL_MOST):
             self._bus.emit(Event("pairs", "asking those again that did not answer"))
-            full = tables_full()
+            full, dropped = tables_full(), softnet.dropped()
             answers = self._workers.all("finish", pinned=pinned)
             self.lost = {}
             for answer in answers:
                 for sender, receivers in answer["lost"].items():
                     self.lost.setdefault(int(sender), set()).update(receivers)
-            starved = any(answer["starved"] for answer in answers)
-            if not self.lost or not (starved or (not pinned and tables_full() != full)):
+            if not self.lost:
                 return
-        self.doubt = _NO_MEMORY if starved else _full_table()
+            if any(answer["starved"] for answer in answers):
+                doubt = _NO_MEMORY
+            elif not pinned and tables_full() != full:
+                doubt = _full_table()
+            elif softnet.dropped() != dropped and self._answers_alone(self._promised_lost(), pinned=pinned):
+                doubt = _dropped()
+            else:
+                return
+        self.doubt = doubt
+
+    def _answers_alone(self, pairs: Sequence[Hosts], *, pinned: bool) -> bool:
+        """Whether one of a few of `pairs`, which have not answered, does so with nothing else on the wire: then it is
+        the machine that has lost it. In a lab that is broken floods of what nobody takes make it lose frames too."""
+        return bool(self._workers.ask(0, "alone", pairs=some(pairs, _ALONE), pinned=pinned)["answered"])
 
     def _near(self, pairs: Sequence[Pair]) -> set[Pair]:
         size = max(1, min(_AT_ONCE, _FLOOD_FRAMES // largest_subnet(self._scheme)))
@@ -393,10 +294,21 @@ class _Test:
     def _resolve(self, parts: Sequence[dict[str, Any]], workers: Sequence[int]) -> set[Pair]:
         """Ask without pinned entries, and once more while the machine had no room for it, and where few are without an
         answer: a question to all may have been lost among many others."""
-        failed = self._asked(parts, workers)
-        if 0 < len(failed) <= _FEW:
-            alone = [{**part, "pairs": [pair]} for part in parts for pair in part["pairs"] if tuple(pair) in failed]
-            failed = self._asked(alone, (0,))
+        for _ in range(_FULL_MOST):
+            dropped = softnet.dropped()
+            failed = self._asked(parts, workers)
+            if len(failed) <= _FEW and failed:
+                parts = [{**part, "pairs": [pair]} for part in parts for pair in part["pairs"] if tuple(pair) in failed]
+                workers, dropped = (0,), softnet.dropped()
+                failed = self._asked(parts, workers)
+            if not failed or softnet.dropped() == dropped:
+                return failed
+            parts = _only(parts, failed)
+            if len(failed) > _FEW:
+                alone = [{**part, "pairs": [pair]} for part in parts for pair in part["pairs"]]
+                if len(self._asked(tried := some(alone, _ALONE), (0,))) == len(tried):
+                    return failed
+        self.doubt = _dropped()
         return failed
 
     def _asked(self, parts: Sequence[dict[str, Any]], workers: Sequence[int]) -> set[Pair]:
@@ -412,9 +324,20 @@ class _Test:
                 break
             if turn == _FULL_MOST - 1:
                 self.doubt = _full_table()
-            parts = [{**part, "pairs": left} for part in parts
-                     if (left := [pair for pair in part["pairs"] if tuple(pair) in failed])]  # fmt: skip
+            parts = _only(parts, failed)
         return failed
+
+
+def _only(parts: Sequence[dict[str, Any]], pairs: set[Pair]) -> list[dict[str, Any]]:
+    """`parts` with no other than `pairs`."""
+    rest = [{**part, "pairs": [pair for pair in part["pairs"] if tuple(pair) in pairs]} for part in parts]
+    return [part for part in rest if part["pairs"]]
+
+
+def _dropped() -> str:
+    limit = backlog()
+    known = f" ({BACKLOG}={limit})" if limit is not None else ""
+    return f"the machine lost frames, since more waited on a processor than it keeps{known}, of all labs together"
 
 
 def tables_full() -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from emulator.errors import WirelabError
+from emulator.reach import softnet
 from emulator.reach.mmsg import BATCH, Inbox, Outbox
 from emulator.reach.neighbours import OURS, Pin, pin, removal
 from emulator.reach.places import Places
@@ -42,6 +43,9 @@ FIRST_PATIENCE_S: Final = 0.03
 
 LATER_PATIENCES_S: Final = (0.1, 0.4, 1.0)
 """The same of the attempts that follow. With the last of them it goes on as long as they bring any reply."""
+
+_SETTLE_S: Final = 10.0
+"""How long it may take until all frames that wait on processors have been looked at."""
 
 _AGAIN_AT_LEAST: Final = 2048
 _UNPINNED_AT_ONCE: Final = 64
@@ -166,6 +170,16 @@ class Worker:
         if pinned:
             self._lost = self._without_pins(self._lost)
         return {"lost": self._pairs(self._lost), "starved": starved}
+
+    def do_alone(self, pairs: Sequence[tuple[int, int]], pinned: bool) -> dict[str, Any]:
+        """Whether any of these pairs of a sender and a receiver answers when it is asked with nothing else of the test
+        on the wire."""
+        for sender, receiver in pairs:
+            work = {sender: self._scheme.targets(sender, range(receiver, receiver + 1))}
+            for patience_s in LATER_PATIENCES_S if not pinned else LATER_PATIENCES_S[:-1]:
+                if not self._attempt(work, patience_s, pinned=pinned):
+                    return {"answered": True}
+        return {"answered": False}
 
     def _without_pins(self, lost: Work) -> dict[int, list[int]]:
         """Ask those pairs again that have an entry of the lab's own on one side. It may be one that the other side's
@@ -310,15 +324,22 @@ class Worker:
                     poll.register(sock, select.POLLIN)
         deadline = time.monotonic() + patience_s
         open_pairs = sum(map(len, missing.values()))
-        while open_pairs and (room := deadline - time.monotonic()) > 0:
-            for descriptor, _ in poll.poll(room * 1000):
+        patient = True
+        while open_pairs:
+            room = deadline - time.monotonic()
+            if room <= 0:
+                if not patient:
+                    break
+                patient = False
+                softnet.settle(_SETTLE_S)  # what no processor has looked at yet may be a reply
+            for descriptor, _ in poll.poll(max(0.0, room) * 1000):
                 sender, version, sock = waiting[descriptor]
                 left = missing[sender]
                 before = len(left)
                 left.difference_update(self._inboxes[version].receive(sock, sender))
                 if len(left) < before:
                     open_pairs -= before - len(left)
-                    deadline = time.monotonic() + patience_s
+                    deadline, patient = time.monotonic() + patience_s, True
                 if not left:
                     poll.unregister(descriptor)
 
