@@ -167,10 +167,18 @@ def person(request: pytest.FixtureRequest, people: dict[str, Person]) -> Person:
     """Each who uses Wirelab: an ordinary user, and root."""
     if request.param not in people:
         pytest.skip("the tests do not run as root")
-    return people[request.param]
+    return _as_marked(people[request.param], request)
 
 
 @pytest.fixture
-def user(people: dict[str, Person]) -> Person:
+def user(request: pytest.FixtureRequest, people: dict[str, Person]) -> Person:
     """The ordinary user."""
-    return people["user"]
+    return _as_marked(people["user"], request)
+
+
+def _as_marked(person: Person, request: pytest.FixtureRequest) -> Person:
+    """With commands that begin at once, where a test is marked `warm` (`tests.live.warm`)."""
+    if request.node.get_closest_marker("warm") is None:
+        return person
+    found: Person = request.getfixturevalue("warm_people")(person.name)
+    return found

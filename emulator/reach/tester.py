@@ -54,7 +54,10 @@ _FLOOD_FRAMES: Final = 2_000
 nobody has looked at yet (net.core.netdev_max_backlog), and drops the rest."""
 
 _FEW: Final = 16
-"""So many pairs that nobody has answered are asked once more, one after the other, with nothing else on the wire."""
+"""So many pairs that nobody has answered are asked once more, on a quiet wire."""
+
+_QUIET_FRAMES: Final = _FLOOD_FRAMES // 4
+"""Frames that their questions to all may be at the same time: half of what one processor keeps."""
 
 _ALONE: Final = 4
 """So many of the pairs that are lost, where the machine has lost frames, are asked with nothing else on the wire."""
@@ -266,7 +269,7 @@ class _Test:
 
     def _near(self, pairs: Sequence[Pair]) -> set[Pair]:
         size = max(1, min(_AT_ONCE, _FLOOD_FRAMES // largest_subnet(self._scheme)))
-        parts = [{"pairs": pairs[start : start + size]} for start in range(0, len(pairs), size)]
+        parts = [{"pairs": group} for group in _slices(pairs, size)]
         return self._resolve(parts, range(len(self._workers)))
 
     def _routed(self) -> dict[int, set[int]]:
@@ -292,24 +295,35 @@ class _Test:
         return self._resolve(parts, (0,))  # one at a time: they share routers, and clear their tables
 
     def _resolve(self, parts: Sequence[dict[str, Any]], workers: Sequence[int]) -> set[Pair]:
-        """Ask without pinned entries, and once more while the machine had no room for it, and where few are without an
-        answer: a question to all may have been lost among many others."""
-        for _ in range(_FULL_MOST):
+        """Ask without pinned entries; of pairs without an answer few once more on a quiet wire, since a question to all
+        may have been lost among many others; and all again while the machine has lost frames."""
+        quiet = False
+        for _ in range(1 + _FULL_MOST):
             dropped = softnet.dropped()
             failed = self._asked(parts, workers)
-            if len(failed) <= _FEW and failed:
-                parts = [{**part, "pairs": [pair]} for part in parts for pair in part["pairs"] if tuple(pair) in failed]
-                workers, dropped = (0,), softnet.dropped()
-                failed = self._asked(parts, workers)
-            if not failed or softnet.dropped() == dropped:
+            if not failed:
                 return failed
             parts = _only(parts, failed)
-            if len(failed) > _FEW:
-                alone = [{**part, "pairs": [pair]} for part in parts for pair in part["pairs"]]
-                if len(self._asked(tried := some(alone, _ALONE), (0,))) == len(tried):
-                    return failed
+            if len(failed) <= _FEW and not quiet:
+                quiet, parts, workers = True, self._quiet(parts), (0,)
+            elif softnet.dropped() == dropped or not (quiet or self._some_answer(parts)):
+                return failed
         self.doubt = _dropped()
         return failed
+
+    def _quiet(self, parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same pairs, so few at a time that no processor has to drop a question; where it does not matter which
+        nodes are on the way, together."""
+        size = max(1, _QUIET_FRAMES // largest_subnet(self._scheme))
+        rest = [part for part in parts if "nodes" in part]
+        if near := [pair for part in parts if "nodes" not in part for pair in part["pairs"]]:
+            rest.append({"pairs": near})
+        return [{**part, "pairs": group} for part in rest for group in _slices(part["pairs"], size)]
+
+    def _some_answer(self, parts: Sequence[dict[str, Any]]) -> bool:
+        """As `_answers_alone`, without pinned entries."""
+        alone = some([{**part, "pairs": [pair]} for part in parts for pair in part["pairs"]], _ALONE)
+        return len(self._asked(alone, (0,))) < len(alone)
 
     def _asked(self, parts: Sequence[dict[str, Any]], workers: Sequence[int]) -> set[Pair]:
         failed: set[Pair] = set()
@@ -326,6 +340,10 @@ class _Test:
                 self.doubt = _full_table()
             parts = _only(parts, failed)
         return failed
+
+
+def _slices(pairs: Sequence[Pair], size: int) -> Iterator[Sequence[Pair]]:
+    return (pairs[start : start + size] for start in range(0, len(pairs), size))
 
 
 def _only(parts: Sequence[dict[str, Any]], pairs: set[Pair]) -> list[dict[str, Any]]:

@@ -142,18 +142,6 @@ def warm_people(people: dict[str, Person]) -> Iterator[Callable[[str], Warm]]:
 
 
 @pytest.fixture
-def warm_user(warm_people: Callable[[str], Warm]) -> Warm:
-    """The ordinary user, with commands that begin at once."""
-    return warm_people("user")
-
-
-@pytest.fixture
-def warm_person(person: Person, warm_people: Callable[[str], Warm]) -> Warm:
-    """`person`, with commands that begin at once."""
-    return warm_people(person.name)
-
-
-@pytest.fixture
 def lab_name() -> str:
     """A name for an instance that no other test has."""
     return f"t{os.getpid()}-{next(_numbers)}"

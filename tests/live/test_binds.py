@@ -17,6 +17,8 @@ from tests.conftest import Person
 from tests.live.conftest import processes, wait_until
 from tests.live.two_nodes import lab_file
 
+pytestmark = pytest.mark.warm
+
 
 @pytest.fixture
 def app(person: Person, lab_name: str) -> Path:

@@ -22,6 +22,8 @@ from emulator.capture.pcapng import Capture, read
 from tests.conftest import Person
 from tests.live.conftest import processes, wait_until
 
+pytestmark = pytest.mark.warm
+
 LAB = """\
 name: two
 nodes:

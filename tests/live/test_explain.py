@@ -14,6 +14,8 @@ import pytest
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import Person
 
+pytestmark = pytest.mark.warm
+
 CURL = ("curl", "-sS", "--max-time", "20", "http://www.example.com/")
 GATEWAY = "192.168.1.1"
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.conftest import Person
 from tests.live.conftest import processes, wait_until
-from tests.live.warm import Warm
+
+pytestmark = pytest.mark.warm
 
 PAGE = {"snat", "shared-port", "handshake", "acknowledged", "close", "page"}
 """What a web server that does not answer breaks in the lab nat."""
@@ -37,7 +38,7 @@ checks would differ."""
 
 
 @pytest.fixture(scope="module")
-def running(people: dict[str, Person], warm_people: Callable[[str], Warm]) -> Iterator[Callable[[Person], str]]:
+def running(people: dict[str, Person]) -> Iterator[Callable[[Person], str]]:
     """The lab nat of a person, brought up when it is first asked for."""
     names: dict[str, str] = {}
 
@@ -45,9 +46,7 @@ def running(people: dict[str, Person], warm_people: Callable[[str], Warm]) -> It
         if person.name not in names:
             names[person.name] = f"faults-{os.getpid()}"
             person.wirelab("up", "nat", "--name", names[person.name])
-            assert (
-                not_passed(warm_people(person.name), names[person.name]) == {}
-            )  # so that nodes know each other's MACs
+            assert not_passed(person, names[person.name]) == {}  # so that nodes know each other's MACs
         return names[person.name]
 
     yield find
@@ -55,23 +54,20 @@ def running(people: dict[str, Person], warm_people: Callable[[str], Warm]) -> It
         people[name].wirelab("down", lab)
 
 
-def not_passed(warm: Warm, lab: str) -> dict[str, str]:
+def not_passed(person: Person, lab: str) -> dict[str, str]:
     """The checks that do not pass, and their verdicts."""
-    report = warm.json("verify", lab, status=None)
+    report = person.json("verify", lab, status=None)
     return {check["name"]: check["verdict"] for check in report["checks"] if check["verdict"] != "pass"}
 
 
-@pytest.mark.parametrize(("name", "fault"), [*(("user", fault) for fault in FAULTS), ("root", "partition pc1")])
+@pytest.mark.parametrize(
+    ("person", "fault"),
+    [*(("user", fault) for fault in FAULTS), ("root", "partition pc1")],
+    indirect=["person"],
+)
 def test_exactly_these_checks_fail_until_it_is_healed(
-    people: dict[str, Person],
-    warm_people: Callable[[str], Warm],
-    running: Callable[[Person], str],
-    name: str,
-    fault: str,
+    person: Person, running: Callable[[Person], str], fault: str
 ) -> None:
-    if name not in people:
-        pytest.skip("the tests do not run as root")
-    person, warm = people[name], warm_people(name)
     lab = running(person)
     done = person.json("fault", lab, *fault.split())
     assert len(done["faults"]) == 1
@@ -79,12 +75,12 @@ def test_exactly_these_checks_fail_until_it_is_healed(
     if nodes := FORGETS.get(fault):
         person.wirelab("exec", lab, nodes, "--", "ip", "neighbour", "flush", "all")
     try:
-        assert not_passed(warm, lab) == dict.fromkeys(FAULTS[fault], "fail")
+        assert not_passed(person, lab) == dict.fromkeys(FAULTS[fault], "fail")
     finally:
         healed = person.wirelab("fault", lab, "heal").stdout
     assert healed == "healed: 1 fault taken back\n"
     assert person.json("fault", lab)["faults"] == []
-    assert not_passed(warm, lab) == {}
+    assert not_passed(person, lab) == {}
 
 
 SMALL = """

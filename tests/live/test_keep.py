@@ -16,7 +16,8 @@ import pytest
 from emulator.lab.load import load
 from tests.conftest import ROOT, Person
 from tests.live.conftest import labs_with_all_kinds, wait_until
-from tests.live.warm import Warm
+
+pytestmark = pytest.mark.warm
 
 TWINS = [(lab, next(iter(load(ROOT / "labs" / lab).spec.break_))) for lab in labs_with_all_kinds()]
 NEEDED = {"capture.pcapng", "lab.yml", "manifest.json", "plan.json", "resolved.json", "outputs.json", "tables.json",
@@ -61,13 +62,13 @@ def test_text_and_json_are_the_same(person: Person, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("lab", "twin"), TWINS)
-def test_a_broken_lab_is_as_meant_again(user: Person, warm_user: Warm, lab: str, twin: str, lab_name: str) -> None:
+def test_a_broken_lab_is_as_meant_again(user: Person, lab: str, twin: str, lab_name: str) -> None:
     folder = user.home / f"{lab_name}-kept"
-    first = warm_user.json("verify", lab, "--break", twin, "--keep", str(folder), status=1)
-    again = warm_user.json("verify", "--replay", str(folder), status=1)
+    first = user.json("verify", lab, "--break", twin, "--keep", str(folder), status=1)
+    again = user.json("verify", "--replay", str(folder), status=1)
     assert timeless(again) == timeless(first)
     assert again["break"]["as_meant"], again
-    assert "broken by" in warm_user.wirelab("verify", "--replay", str(folder), status=1).stdout
+    assert "broken by" in user.wirelab("verify", "--replay", str(folder), status=1).stdout
     shutil.rmtree(folder)
 
 

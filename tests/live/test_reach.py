@@ -17,6 +17,8 @@ import pytest
 from tests.conftest import Person
 from tests.live.conftest import processes, wait_until
 
+pytestmark = pytest.mark.warm
+
 ROUTED = """
 name: routed
 nodes:

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import Person
 
+pytestmark = pytest.mark.warm
+
 LAB = """
 name: secrets
 nodes:

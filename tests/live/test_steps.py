@@ -8,8 +8,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Person
 from tests.live.conftest import wait_until
+
+pytestmark = pytest.mark.warm
 
 LAB = """
 name: steps

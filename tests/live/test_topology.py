@@ -14,6 +14,8 @@ import pytest
 from bench import floor
 from tests.conftest import Person
 
+pytestmark = pytest.mark.warm
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -12,23 +12,23 @@ import pytest
 from emulator.lab.load import load
 from tests.conftest import ROOT, Person
 from tests.live.conftest import LABS, labs_with_all_kinds
-from tests.live.warm import Warm
 
 TWINS = [(lab, twin) for lab in LABS for twin in load(ROOT / "labs" / lab).spec.break_]
 
 
+@pytest.mark.warm
 @pytest.mark.parametrize(
     ("person", "lab", "times"),
     [*(("user", lab, 2) for lab in LABS), *(("root", lab, 1) for lab in labs_with_all_kinds())],
     indirect=["person"],
 )
 def test_a_running_lab_is_proved_any_number_of_times(
-    person: Person, warm_person: Warm, lab: str, times: int, lab_name: str, nothing_left: Callable[[], None]
+    person: Person, lab: str, times: int, lab_name: str, nothing_left: Callable[[], None]
 ) -> None:
-    warm_person.wirelab("up", lab, "--name", lab_name)
+    person.wirelab("up", lab, "--name", lab_name)
     shared = person.home / f"{lab_name}.pcapng"
     for _ in range(times):
-        report = warm_person.json("verify", lab_name, "-w", str(shared))
+        report = person.json("verify", lab_name, "-w", str(shared))
         assert (report["fail"], report["unknown"]) == (0, 0), [c for c in report["checks"] if c["verdict"] != "pass"]
         assert report["pass"] == len(report["checks"]) > 0
         assert all(check["reason"] and check["layer"] for check in report["checks"])
@@ -38,9 +38,10 @@ def test_a_running_lab_is_proved_any_number_of_times(
     shared.unlink()
 
 
+@pytest.mark.warm
 @pytest.mark.parametrize(("lab", "twin"), TWINS)
-def test_a_twin_breaks_exactly_what_it_names(warm_user: Warm, lab: str, twin: str) -> None:
-    report = warm_user.json("verify", lab, "--break", twin, status=1)
+def test_a_twin_breaks_exactly_what_it_names(user: Person, lab: str, twin: str) -> None:
+    report = user.json("verify", lab, "--break", twin, status=1)
     wrong = [
         check
         for check in report["checks"]
