@@ -66,6 +66,8 @@ def compile_filter(expression: str) -> Filter:
     """
     if "\0" in expression:
         raise UsageError("the capture filter holds a null character")
+    if any("\ud800" <= character <= "\udfff" for character in expression):  # what the shell gave was no UTF-8
+        raise UsageError("the capture filter is no UTF-8 text", hint="man pcap-filter")
     if not expression.strip():
         return Filter("", dict.fromkeys(_LINK_TYPES, ((0x06, 0, 0, SNAPLEN_MAX),)))
     programs: dict[int, Program] = {}

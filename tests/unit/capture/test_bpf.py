@@ -76,6 +76,12 @@ def test_a_null_character_is_refused() -> None:
         bpf.compile_filter("icmp\0or arp")
 
 
+def test_what_is_no_text_is_refused() -> None:
+    """As an argument that is no UTF-8 comes from the shell."""
+    with pytest.raises(UsageError, match="UTF-8"):
+        compile_filter("port \udcff")
+
+
 @needs_library
 @needs_tcpdump
 @pytest.mark.parametrize("expression", ["icmp", "tcp port 80 or arp", "ip6 and not udp"])
