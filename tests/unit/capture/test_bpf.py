@@ -79,7 +79,7 @@ def test_a_null_character_is_refused() -> None:
 def test_what_is_no_text_is_refused() -> None:
     """As an argument that is no UTF-8 comes from the shell."""
     with pytest.raises(UsageError, match="UTF-8"):
-        compile_filter("port \udcff")
+        bpf.compile_filter("port \udcff")
 
 
 @needs_library
