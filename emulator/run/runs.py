@@ -11,9 +11,11 @@ $XDG_RUNTIME_DIR/wirelab/NAME/      or /tmp/wirelab-UID/NAME/, 0700
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from emulator.run import control, run_directory, running
 
 _STALE_AFTER_S = 10.0
 _HEEDS_WITHIN_S = 5.0
+_KEEPER_ENDS_WITHIN_S = 5.0
 
 
 def base() -> Path:
@@ -121,12 +124,14 @@ def stop(folder: Path, timeout_s: float = 60.0) -> None:
     """
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
-        pid, first = 0, -1
+        pid, first, keeper = 0, -1, -1
         with contextlib.suppress(control.LabGone, OSError), control.Control(folder, _HEEDS_WITHIN_S) as link:
             pid = link.peer()
             with contextlib.suppress(OSError):  # it is in no PID namespace of ours
                 first = link.peer_handle()
                 stack.callback(os.close, first)
+                keeper = _keeper_of(pid)
+                stack.callback(os.close, keeper)
             link.ask("stop")
         killed = False
         while control.is_alive(folder):
@@ -138,9 +143,32 @@ def stop(folder: Path, timeout_s: float = 60.0) -> None:
             if waited > timeout_s:
                 raise CommandFailed(f"the lab {folder.name} does not end", hint=f"kill -9 {pid}" if pid > 1 else None)
             time.sleep(0.002)
+        if keeper >= 0:  # it removes the run directory, and with it the lock, before it ends
+            waited_for = select.poll()
+            waited_for.register(keeper, select.POLLIN)
+            waited_for.poll(_KEEPER_ENDS_WITHIN_S * 1000)
     tidy_one(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()
+
+
+def _keeper_of(init: int) -> int:
+    """A descriptor of the process that started the first process of a lab (pidfd_open(2)).
+
+    Raises:
+        OSError: there is none any more, or another one has adopted it.
+    """
+    with open(f"/proc/{init}/stat", encoding="ascii", errors="replace") as stream:
+        parent = int(stream.read().rpartition(")")[2].split()[1])
+    handle = os.pidfd_open(parent)
+    try:
+        with open(f"/proc/{parent}/comm", encoding="ascii", errors="replace") as stream:
+            if stream.read().strip() == "wirelab-keeper":
+                return handle
+        raise ProcessLookupError(errno.ESRCH, "the keeper has ended")
+    except OSError:
+        os.close(handle)
+        raise
 
 
 def sources() -> Iterator[Path]:

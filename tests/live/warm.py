@@ -38,7 +38,10 @@ for line in requests:
             for stream, file in ((1, out), (2, err)):
                 os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), stream)
             sys.argv[1:] = words
-            status = main()
+            try:
+                status = main()
+            except SystemExit as end:
+                status = end.code
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
