@@ -34,6 +34,11 @@ def labs_with_all_kinds() -> list[str]:
     return found
 
 
+def kept_twins() -> list[tuple[str, str]]:
+    """A twin of each of these labs: `test_keep` breaks, keeps and judges them, `test_verify` breaks all others."""
+    return [(lab, next(iter(load(ROOT / "labs" / lab).spec.break_))) for lab in labs_with_all_kinds()]
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
     """Wait until `condition` holds; fail with `what` when it does not in time."""
     deadline = time.monotonic() + timeout_s

@@ -43,6 +43,7 @@ def table_overflows() -> int:
     return sum(int(row[names.index("table_fulls")], 16) for row in rows)
 
 
+@pytest.mark.parametrize("person", ["user", "root"] if NIGHTLY else ["user"], indirect=True)
 def test_instances_of_one_lab(person: Person, lab_name: str) -> None:
     """Started, verified and stopped while others are; at one moment all of them run."""
     names = [f"{lab_name}-{number}" for number in range(INSTANCES)]
@@ -225,6 +226,7 @@ def test_a_lab_of_its_own(lab, number):
 """
 
 
+@pytest.mark.parametrize("person", ["user", "root"] if NIGHTLY else ["user"], indirect=True)
 def test_plugin_in_four_workers(person: Person, lab_name: str, pair: str) -> None:
     each = often(5, 20)
     folder = person.home / lab_name
