@@ -2,7 +2,7 @@
 run nothing of ours is left, and the next `up` works.
 
 The points are random ones of equal parts of the time that the command takes (SEED changes them), and after single
-operations of the plan. 56 kills in `make test`, some 800 in `make nightly`.
+operations of the plan. 60 kills in `make test`, some 800 in `make nightly`.
 """
 
 from __future__ import annotations
