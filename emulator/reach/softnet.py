@@ -29,7 +29,7 @@ class Processor(NamedTuple):
 
 
 def read() -> list[Processor]:
-    """What each processor has; nothing where the kernel does not say it (before Linux 5.10 not what waits)."""
+    """What each processor has; nothing where the kernel does not tell what waits (it does from Linux 5.10 on)."""
     try:
         lines = Path("/proc/net/softnet_stat").read_text(encoding="ascii").splitlines()
         rows = [[int(word, 16) for word in line.split()] for line in lines]

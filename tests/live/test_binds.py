@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import Person
 from tests.live.conftest import processes, wait_until
-from tests.live.two_nodes import lab_file
+from tests.live.two_nodes import folder_of, give, lab_file
 
 pytestmark = pytest.mark.warm
 
@@ -23,12 +23,9 @@ pytestmark = pytest.mark.warm
 @pytest.fixture
 def app(person: Person, lab_name: str) -> Path:
     """A folder of this person with one file."""
-    folder = person.home / f"{lab_name}-app"
-    folder.mkdir()
+    folder = folder_of(person, f"{lab_name}-app")
     (folder / "file").write_text("mine")
-    for place in (folder, folder / "file"):
-        if os.geteuid() == 0:
-            os.chown(place, person.uid, person.uid)
+    give(person, folder / "file")
     return folder
 
 
@@ -68,10 +65,7 @@ def test_a_link_in_what_is_shared_does_not_lead_to_the_rest_of_it(
     person: Person, lab_name: str, app: Path, nothing_left: Callable[[], None]
 ) -> None:
     """A folder to read stays as it is, also where another bind goes through a link in it."""
-    other = app.parent / f"{lab_name}-other"
-    other.mkdir()
-    if os.geteuid() == 0:
-        os.chown(other, person.uid, person.uid)
+    other = folder_of(person, f"{lab_name}-other")
     places = {"sly": "/.shared/1/made", "plain": "/tmp/made", "nothing": "/.lab/b/made"}
     for name, target in places.items():
         (app / name).symlink_to(target)
@@ -95,10 +89,7 @@ def test_a_link_in_what_is_shared_does_not_lead_to_the_rest_of_it(
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 2), ("\n", 2), ("yes\n", 0), ("\x04", 2)])
 def test_a_question_on_a_terminal(user: Person, lab_name: str, answer: str, status: int) -> None:
-    folder = user.home / f"{lab_name}-app"
-    folder.mkdir()
-    if os.geteuid() == 0:
-        os.chown(folder, user.uid, user.uid)
+    folder = folder_of(user, f"{lab_name}-app")
     file = lab_file(user, lab_name, binds=f'"{folder}:/opt/app"')
     leader, follower = pty.openpty()
     os.fchmod(follower, 0o666)
@@ -126,10 +117,7 @@ def test_what_changes_after_the_agreement_is_not_shared(user: Person, lab_name: 
     """The path that was agreed to is looked up again without following links, and must be the same file."""
     from emulator.run.view import Shared
 
-    folder = user.home / f"{lab_name}-app"
-    folder.mkdir()
-    if os.geteuid() == 0:
-        os.chown(folder, user.uid, user.uid)
+    folder = folder_of(user, f"{lab_name}-app")
     info = folder.stat()
     good = Shared("x", str(folder), info.st_dev, info.st_ino)
     other = user.home / f"{lab_name}-other"
@@ -156,10 +144,7 @@ def test_what_changes_after_the_agreement_is_not_shared(user: Person, lab_name: 
 
 def test_a_link_of_a_node_does_not_lead_the_builder_out(person: Person, lab_name: str) -> None:
     """What a node left in a place that outlives its power is not followed when its files are written again."""
-    victim = person.home / f"{lab_name}-victim"
-    victim.mkdir()
-    if os.geteuid() == 0:
-        os.chown(victim, person.uid, person.uid)
+    victim = folder_of(person, f"{lab_name}-victim")
     file = person.home / f"{lab_name}.yml"
     file.write_text(
         f"name: {lab_name}\nnodes: {{a: {{files: {{/var/tmp/d/authorized_keys: owned}}}}, b: {{}}}}\nlinks: [[a, b]]\n"

@@ -22,7 +22,20 @@ def lab_file(person: Person, name: str, *, binds: str = "", programs: str = "") 
     folder.mkdir(exist_ok=True)
     file = folder / "lab.yml"
     file.write_text(LAB.format(name=name, binds=binds, programs=programs))
-    for place in (folder, file):
-        if os.geteuid() == 0:
-            os.chown(place, person.uid, person.uid)
+    give(person, folder, file)
     return file
+
+
+def give(person: Person, *places: Path) -> None:
+    """Make files and folders those of the person, also where the tests run as root."""
+    if os.geteuid() == 0:
+        for place in places:
+            os.chown(place, person.uid, person.uid)
+
+
+def folder_of(person: Person, name: str) -> Path:
+    """A new folder of the person, in the person's home."""
+    folder = person.home / name
+    folder.mkdir()
+    give(person, folder)
+    return folder
